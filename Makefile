@@ -1,0 +1,40 @@
+# `make run` sets everything up and starts a chat; `make test` passes the tests. See README.md.
+
+SHELL := /bin/sh
+CARGO ?= cargo
+PYTHON ?= python3
+BIN := target/release/llamahome
+
+.PHONY: run build test lint doc setup coverage bench clean help
+
+help: ## Say what there is
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+
+run: build ## Set up, then chat with the default model (piped input: answer each line)
+	@$(BIN)
+
+build: setup ## Build target/release/llamahome
+	@$(CARGO) build --release --bin llamahome
+
+setup: ## Fetch libtorch once into a cache outside of the clone
+	@$(PYTHON) scripts/setup.py
+
+test: ## Run the tests; fetches the model that they read
+	@$(PYTHON) scripts/setup.py --test-model
+	$(CARGO) test
+
+lint: ## Check formatting, lints and documentation
+	@$(PYTHON) scripts/setup.py
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
+
+coverage: ## Line coverage by file (needs cargo-llvm-cov and rustup's llvm-tools)
+	@$(PYTHON) scripts/setup.py --test-model
+	$(CARGO) llvm-cov --summary-only
+
+bench: build ## Time prefill and decode of the default model
+	@$(BIN) bench smollm2
+
+clean: ## Remove what cargo built; the cache of libtorch stays
+	$(CARGO) clean
