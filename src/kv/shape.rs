@@ -1,0 +1,70 @@
+//! From a model's shape to bytes of KV cache.
+
+use super::Policy;
+
+/// What one token costs a model in KV cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KvShape {
+    /// Layers of the model.
+    pub layers: usize,
+    /// KV heads of a layer (fewer than query heads under grouped-query attention).
+    pub kv_heads: usize,
+    /// Values of a key, and of a value, in one head.
+    pub head_dim: usize,
+    /// Bytes of one stored value: 4 for float32, 2 for bfloat16.
+    pub value_bytes: usize,
+}
+
+impl KvShape {
+    /// Bytes of one slot in every layer and KV head: a key, a value, and its position and score on the host.
+    pub fn slot_bytes(&self) -> usize {
+        let tensors = 2 * self.head_dim * self.value_bytes;
+        let host = size_of::<u32>() + size_of::<f32>();
+        self.layers * self.kv_heads * (tensors + host)
+    }
+
+    /// The most bytes that a sequence of `prompt` tokens with up to `output` more can hold under `policy`.
+    ///
+    /// A prompt is prefilled whole before anything is evicted, so it counts in full.
+    pub fn worst_case_bytes(&self, policy: Policy, prompt: usize, output: usize) -> usize {
+        let all = prompt + output;
+        let slots = match policy.capacity() {
+            // One more than the capacity: the slot of the token that is being added.
+            Some(capacity) => prompt.max(all.min(capacity + 1)),
+            None => all,
+        };
+        slots * self.slot_bytes()
+    }
+
+    /// How many slots fit into `bytes`.
+    pub fn slots_in(&self, bytes: usize) -> usize {
+        bytes / self.slot_bytes().max(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMOLLM2: KvShape = KvShape {
+        layers: 30,
+        kv_heads: 3,
+        head_dim: 64,
+        value_bytes: 4,
+    };
+
+    #[test]
+    fn a_slot_of_smollm2_in_float32_is_45_kib_and_its_bookkeeping() {
+        assert_eq!(SMOLLM2.slot_bytes(), 45 * 1024 + 90 * 8);
+    }
+
+    #[test]
+    fn a_budget_bounds_what_decoding_adds_but_not_the_prompt() {
+        let slot = SMOLLM2.slot_bytes();
+        let h2o = Policy::h2o(8, 8).unwrap();
+        assert_eq!(SMOLLM2.worst_case_bytes(h2o, 4, 5), 9 * slot);
+        assert_eq!(SMOLLM2.worst_case_bytes(h2o, 4, 500), 17 * slot);
+        assert_eq!(SMOLLM2.worst_case_bytes(h2o, 100, 500), 100 * slot);
+        assert_eq!(SMOLLM2.worst_case_bytes(Policy::Full, 100, 500), 600 * slot);
+    }
+}
