@@ -1,0 +1,132 @@
+//! What a caller asks of an engine, and what it is told back.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::ids::{RequestId, TokenId};
+use crate::kv::{KvReport, Policy};
+use crate::sample::{SamplingParams, TokenLogprob};
+
+/// One generation: a prompt as ids and how to continue it. Checked before it is made; an engine trusts it.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The name in logs and answers.
+    pub id: RequestId,
+    /// The prompt, at least one token.
+    pub prompt: Vec<TokenId>,
+    /// Tokens to generate at most, at least one.
+    pub max_tokens: usize,
+    /// Ids that end the answer; empty when the end of text is to be ignored.
+    pub stop_ids: Vec<TokenId>,
+    /// How tokens are drawn.
+    pub sampling: SamplingParams,
+    /// How the KV cache is bounded.
+    pub policy: Policy,
+}
+
+/// Why a request was not taken in.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Busy {
+    /// The queue holds as many requests as it may.
+    #[error("the queue is full: {waiting} requests wait, {limit} are allowed; try again later")]
+    QueueFull {
+        /// Requests waiting.
+        waiting: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// The queue holds as many prompt tokens as it may.
+    #[error(
+        "the queue is full: {waiting} prompt tokens wait, {limit} are allowed; try again later"
+    )]
+    TokensFull {
+        /// Prompt tokens waiting.
+        waiting: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// The request can never fit.
+    #[error(
+        "the request needs {needed} bytes of kv cache and all of it is {total}: shorten the prompt, lower max_tokens, \
+         or bound it with a kv policy"
+    )]
+    TooLarge {
+        /// Bytes in the worst case.
+        needed: usize,
+        /// Bytes that there are.
+        total: usize,
+    },
+    /// The engine takes in nothing more.
+    #[error("the server is shutting down")]
+    Draining,
+}
+
+/// Why an answer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FinishReason {
+    /// The model ended its text, or a stop string was met.
+    Stop,
+    /// `max_tokens` or the context was reached.
+    Length,
+}
+
+/// Why an admitted request failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// It waited too long.
+    #[error(
+        "the request waited {0:?} and was not started: the server is overloaded, try again later"
+    )]
+    QueueTimeout(Duration),
+    /// The step failed.
+    #[error("the computation failed: {0}")]
+    Forward(String),
+    /// The worker panicked; a fresh one serves the next request.
+    #[error("the compute worker failed and was replaced, this request is lost: {0}; try it again")]
+    WorkerLost(String),
+    /// The drain deadline passed.
+    #[error("the server shut down before the answer was complete")]
+    ShutDown,
+}
+
+/// Token counts and times of one request.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Usage {
+    /// Tokens of the prompt.
+    pub prompt_tokens: usize,
+    /// Prompt tokens that a cache already held.
+    pub cached_tokens: usize,
+    /// Tokens generated, the end-of-text token included.
+    pub completion_tokens: usize,
+    /// From submission to the first row.
+    pub queue: Duration,
+    /// From submission to the first token; zero when there was none.
+    pub first_token: Duration,
+    /// From submission to the end.
+    pub total: Duration,
+}
+
+/// What an engine tells the caller, in order. `Finished` or `Failed` is the last.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A generated token. The token that ends the text is not sent.
+    Token {
+        /// Its id.
+        token: TokenId,
+        /// Its log-probability, when asked for.
+        logprob: Option<TokenLogprob>,
+    },
+    /// The answer is complete.
+    Finished {
+        /// Why.
+        reason: FinishReason,
+        /// What it took.
+        usage: Usage,
+        /// What was kept.
+        kv: KvReport,
+    },
+    /// There will be no more.
+    Failed(Failure),
+}
