@@ -1,0 +1,107 @@
+//! Where and in which type to compute, and on how many threads.
+
+use std::num::NonZeroUsize;
+
+use tch::{Cuda, Device, Kind};
+
+use super::{Config, Dtype};
+
+/// A device and the type of its products.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Compute {
+    /// The first CUDA device when libtorch has one, else the CPU.
+    pub device: Device,
+    /// Float32, or bfloat16.
+    pub kind: Kind,
+}
+
+impl Compute {
+    /// The device there is, and the type that `dtype` asks for; `auto` is bfloat16 where the hardware has it.
+    pub fn choose(dtype: Dtype) -> Self {
+        let device = Device::cuda_if_available();
+        let kind = match dtype {
+            Dtype::Float32 => Kind::Float,
+            Dtype::Bfloat16 => Kind::BFloat16,
+            Dtype::Auto if device.is_cuda() || bfloat16_in_hardware() => Kind::BFloat16,
+            Dtype::Auto => Kind::Float,
+        };
+        Compute { device, kind }
+    }
+
+    /// Bytes of one value.
+    pub fn value_bytes(&self) -> usize {
+        self.kind.elt_size_in_bytes()
+    }
+
+    /// The type's name in configuration.
+    pub fn dtype_name(&self) -> &'static str {
+        match self.kind {
+            Kind::BFloat16 => "bfloat16",
+            _ => "float32",
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn bfloat16_in_hardware() -> bool {
+    is_x86_feature_detected!("avx512bf16")
+}
+
+#[cfg(target_arch = "aarch64")]
+fn bfloat16_in_hardware() -> bool {
+    std::arch::is_aarch64_feature_detected!("bf16")
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn bfloat16_in_hardware() -> bool {
+    false
+}
+
+/// Sets the threads of every tensor operation of this process. Returns how many, and why.
+pub fn set_threads(config: &Config) -> (usize, String) {
+    // Considers the affinity mask and the cgroup quota: more threads than either allows make a decode step many
+    // times slower, since all wait for the one that was descheduled.
+    let allowed = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let (threads, reason) = match config.threads {
+        Some(n) if n.get() > allowed => (
+            n.get(),
+            format!("as configured, although only {allowed} cpus are allowed here"),
+        ),
+        Some(n) => (n.get(), "as configured".to_owned()),
+        None => (
+            allowed,
+            "cpus that the affinity mask and the cgroup quota allow".to_owned(),
+        ),
+    };
+    tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
+    (threads, reason)
+}
+
+/// One line on the device for `doctor` and the log.
+pub fn describe() -> String {
+    if Cuda::is_available() {
+        format!("CUDA, {} device(s), first one used", Cuda::device_count())
+    } else {
+        let bf16 = if bfloat16_in_hardware() {
+            "has"
+        } else {
+            "lacks"
+        };
+        format!(
+            "CPU ({} bfloat16 instructions); libtorch sees no CUDA device",
+            bf16
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_explicit_type_is_honoured() {
+        assert_eq!(Compute::choose(Dtype::Float32).kind, Kind::Float);
+        assert_eq!(Compute::choose(Dtype::Bfloat16).kind, Kind::BFloat16);
+        assert_eq!(Compute::choose(Dtype::Bfloat16).value_bytes(), 2);
+    }
+}

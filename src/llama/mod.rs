@@ -1,0 +1,28 @@
+//! The Llama family on tch: weights, one forward pass over a batch of rows, and the KV cache that follows the
+//! decisions of [`crate::kv`]. With `train`, the only place that names tch.
+
+mod attention;
+mod bench;
+mod block;
+mod cache;
+mod config;
+mod device;
+mod error;
+mod forward;
+mod linear;
+mod model;
+mod names;
+mod perplexity;
+mod rope;
+mod settings;
+pub mod testing;
+mod weights;
+
+pub use bench::{BenchLine, BenchSpec, bench};
+pub use config::{ModelConfig, RopeScaling};
+pub use device::{Compute, describe, set_threads};
+pub use error::LlamaError;
+pub use forward::LlamaForward;
+pub use model::Llama;
+pub use perplexity::{Nll, PerplexityError, PerplexityOptions, perplexity};
+pub use settings::{Config, Dtype};

@@ -1,0 +1,152 @@
+//! Rotary position embedding: <https://arxiv.org/abs/2104.09864>.
+
+use tch::{Device, Kind, TchError, Tensor};
+
+use super::{ModelConfig, RopeScaling};
+
+/// Cosines and sines by position, `[context, head_dim / 2]` each, float32.
+#[derive(Debug)]
+pub(super) struct Rope {
+    cos: Tensor,
+    sin: Tensor,
+}
+
+impl Rope {
+    /// Tables for `context` positions. `factors` divide the frequencies, where a file carries them.
+    pub(super) fn new(
+        config: &ModelConfig,
+        context: usize,
+        factors: Option<&[f32]>,
+        device: Device,
+    ) -> Result<Self, TchError> {
+        let mut frequencies = frequencies(config);
+        for (frequency, &factor) in frequencies.iter_mut().zip(factors.unwrap_or_default()) {
+            *frequency /= f64::from(factor);
+        }
+        let frequencies: Vec<f32> = frequencies.iter().map(|&f| f as f32).collect();
+        let positions = Tensor::f_arange(context as i64, (Kind::Float, Device::Cpu))?;
+        let angles = positions
+            .f_unsqueeze(1)?
+            .f_mul(&Tensor::f_from_slice(&frequencies)?.f_unsqueeze(0)?)?;
+        Ok(Rope {
+            cos: angles.f_cos()?.f_to_device(device)?,
+            sin: angles.f_sin()?.f_to_device(device)?,
+        })
+    }
+
+    /// Cosines and sines of `positions`, `[n, 1, head_dim / 2]` each, to share between layers.
+    pub(super) fn at(&self, positions: &Tensor) -> Result<Rotation, TchError> {
+        Ok(Rotation {
+            cos: self.cos.f_index_select(0, positions)?.f_unsqueeze(1)?,
+            sin: self.sin.f_index_select(0, positions)?.f_unsqueeze(1)?,
+        })
+    }
+}
+
+/// The rotation of one step's tokens.
+#[derive(Debug)]
+pub(super) struct Rotation {
+    cos: Tensor,
+    sin: Tensor,
+}
+
+impl Rotation {
+    /// Rotates `x` `[n, heads, head_dim]`, the first half of a head with the second. Computed in float32.
+    pub(super) fn apply(&self, x: &Tensor) -> Result<Tensor, TchError> {
+        let kind = x.f_kind()?;
+        let half = x.size3()?.2 / 2;
+        let first = x.f_narrow(2, 0, half)?;
+        let second = x.f_narrow(2, half, half)?;
+        // bfloat16 times float32 is float32.
+        let rotated = Tensor::f_cat(
+            &[
+                first.f_mul(&self.cos)?.f_sub(&second.f_mul(&self.sin)?)?,
+                second.f_mul(&self.cos)?.f_add(&first.f_mul(&self.sin)?)?,
+            ],
+            2,
+        )?;
+        super::weights::to_kind(&rotated, kind)
+    }
+}
+
+/// Radians a position, by pair of dimensions.
+fn frequencies(config: &ModelConfig) -> Vec<f64> {
+    let half = config.head_dim / 2;
+    let plain = (0..half).map(|i| {
+        let exponent = 2.0 * i as f64 / config.head_dim as f64;
+        config.rope_theta.powf(-exponent)
+    });
+    match config.rope_scaling {
+        None => plain.collect(),
+        Some(RopeScaling::Linear { factor }) => plain.map(|f| f / factor).collect(),
+        Some(RopeScaling::Llama3 {
+            factor,
+            low_freq_factor,
+            high_freq_factor,
+            original_context,
+        }) => plain
+            .map(|frequency| {
+                let turns = original_context as f64 * frequency / std::f64::consts::TAU;
+                let blend = (turns - low_freq_factor) / (high_freq_factor - low_freq_factor);
+                let blend = blend.clamp(0.0, 1.0);
+                (1.0 - blend) * frequency / factor + blend * frequency
+            })
+            .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::llama::testing::tiny_config;
+
+    #[test]
+    fn llama3_scaling_keeps_fast_turns_and_stretches_slow_ones() {
+        let mut config = tiny_config();
+        config.head_dim = 64;
+        config.rope_theta = 500_000.0;
+        let plain = frequencies(&config);
+        config.rope_scaling = Some(RopeScaling::Llama3 {
+            factor: 32.0,
+            low_freq_factor: 1.0,
+            high_freq_factor: 4.0,
+            original_context: 8192,
+        });
+        let scaled = frequencies(&config);
+        assert_eq!(scaled[0], plain[0]);
+        assert!((scaled[31] - plain[31] / 32.0).abs() < 1e-15);
+        let between = scaled
+            .iter()
+            .zip(&plain)
+            .filter(|(s, p)| *s < *p && **s > **p / 32.0);
+        assert!(between.count() > 0, "some frequencies are blended");
+    }
+
+    #[test]
+    fn rotation_keeps_lengths_and_only_relative_positions_matter() {
+        let config = tiny_config();
+        let rope = Rope::new(&config, 64, None, Device::Cpu).unwrap();
+        let dim = config.head_dim as i64;
+        let x = Tensor::randn([1, 1, dim], (Kind::Float, Device::Cpu));
+        let y = Tensor::randn([1, 1, dim], (Kind::Float, Device::Cpu));
+        let turned = |t: &Tensor, position: i64| {
+            let rotation = rope.at(&Tensor::from_slice(&[position])).unwrap();
+            rotation.apply(t).unwrap()
+        };
+        let dot = |a: i64, b: i64| {
+            (turned(&x, a) * turned(&y, b))
+                .sum(Kind::Float)
+                .double_value(&[])
+        };
+        assert!((dot(3, 10) - dot(40, 47)).abs() < 1e-4);
+        assert!(
+            (dot(3, 10) - dot(3, 11)).abs() > 1e-4,
+            "positions must matter at all"
+        );
+        let (before, after) = (
+            x.norm().double_value(&[]),
+            turned(&x, 33).norm().double_value(&[]),
+        );
+        assert!((before - after).abs() < 1e-5);
+    }
+}

@@ -1,0 +1,123 @@
+//! From a checkpoint's bytes to tensors of the compute type, shape by shape checked.
+
+use tch::{Kind, Tensor};
+
+use super::names::Part;
+use super::{Compute, LlamaError, ModelConfig};
+use crate::store::Checkpoint;
+
+/// Reads tensors of one checkpoint for one device.
+pub(super) struct Weights<'a> {
+    checkpoint: &'a Checkpoint,
+    config: &'a ModelConfig,
+    compute: Compute,
+    gguf: bool,
+}
+
+impl<'a> Weights<'a> {
+    pub(super) fn new(
+        checkpoint: &'a Checkpoint,
+        config: &'a ModelConfig,
+        compute: Compute,
+    ) -> Self {
+        Weights {
+            checkpoint,
+            config,
+            compute,
+            gguf: checkpoint.metadata().is_some(),
+        }
+    }
+
+    /// The weight of `part`, in the compute type.
+    pub(super) fn weight(&self, part: Part, shape: &[usize]) -> Result<Tensor, LlamaError> {
+        let tensor = self.read(&format!("{}.weight", part.name(self.gguf)), shape)?;
+        let tensor = self.straighten(part, tensor)?;
+        Ok(tensor
+            .f_to_kind(self.compute.kind)?
+            .f_to_device(self.compute.device)?)
+    }
+
+    /// The weight of a norm: always float32, for it multiplies the float32 residual stream.
+    pub(super) fn norm(&self, part: Part) -> Result<Tensor, LlamaError> {
+        let name = format!("{}.weight", part.name(self.gguf));
+        let tensor = self.read(&name, &[self.config.hidden])?;
+        Ok(tensor.f_to_device(self.compute.device)?)
+    }
+
+    /// The bias of `part`, when the file has one.
+    pub(super) fn bias(&self, part: Part, size: usize) -> Result<Option<Tensor>, LlamaError> {
+        let name = format!("{}.bias", part.name(self.gguf));
+        if self.checkpoint.get(&name).is_none() {
+            return Ok(None);
+        }
+        let tensor = self.straighten(part, self.read(&name, &[size])?)?;
+        Ok(Some(
+            tensor
+                .f_to_kind(self.compute.kind)?
+                .f_to_device(self.compute.device)?,
+        ))
+    }
+
+    /// Whether the file has a weight of `part`.
+    pub(super) fn has(&self, part: Part) -> bool {
+        let name = format!("{}.weight", part.name(self.gguf));
+        self.checkpoint.get(&name).is_some()
+    }
+
+    /// The divisors of the rotary frequencies that a GGUF file carries for Llama 3 scaling.
+    pub(super) fn rope_factors(&self) -> Result<Option<Vec<f32>>, LlamaError> {
+        if self.checkpoint.get("rope_freqs.weight").is_none() {
+            return Ok(None);
+        }
+        let expected = [self.config.head_dim / 2];
+        let factors: Vec<f32> = Vec::try_from(self.read("rope_freqs.weight", &expected)?)?;
+        Ok(Some(factors))
+    }
+
+    fn read(&self, name: &str, shape: &[usize]) -> Result<Tensor, LlamaError> {
+        if let Some(info) = self.checkpoint.get(name).filter(|info| info.shape != shape) {
+            return Err(LlamaError::Shape {
+                name: name.to_owned(),
+                found: info.shape.clone(),
+                expected: shape.to_vec(),
+            });
+        }
+        let mut values = Vec::new();
+        self.checkpoint.read_f32(name, &mut values)?;
+        let shape: Vec<i64> = shape.iter().map(|&n| n as i64).collect();
+        Ok(Tensor::f_from_slice(&values)?.f_reshape(shape)?)
+    }
+
+    /// llama.cpp's converter stores the rows of a head for interleaved rotation: (0, 1), (2, 3), ... rotate
+    /// together. Here the first half rotates with the second, so the pairs are pulled apart.
+    fn straighten(&self, part: Part, tensor: Tensor) -> Result<Tensor, LlamaError> {
+        let heads = match part {
+            Part::Query(_) => self.config.heads,
+            Part::Key(_) => self.config.kv_heads,
+            _ => return Ok(tensor),
+        };
+        if !self.config.interleaved_rope {
+            return Ok(tensor);
+        }
+        let shape = tensor.size();
+        let split = [heads as i64, (self.config.head_dim / 2) as i64, 2, -1];
+        Ok(tensor
+            .f_reshape(split)?
+            .f_transpose(1, 2)?
+            .f_reshape(shape)?)
+    }
+}
+
+/// Bytes of a tensor.
+pub(super) fn bytes(tensor: &Tensor) -> usize {
+    tensor.numel() * tensor.kind().elt_size_in_bytes()
+}
+
+/// The dot-product type: float32 tensors stay as they are.
+pub(super) fn to_kind(tensor: &Tensor, kind: Kind) -> Result<Tensor, tch::TchError> {
+    if tensor.f_kind()? == kind {
+        Ok(tensor.shallow_clone())
+    } else {
+        tensor.f_to_kind(kind)
+    }
+}
