@@ -1,0 +1,110 @@
+//! Models from the library on disk, computed by [`crate::llama`].
+
+use std::sync::Arc;
+
+use super::source::{ModelSource, Opened, SourceError};
+use crate::ids::ModelId;
+use crate::llama::{self, Compute, Llama, LlamaForward, ModelConfig};
+use crate::store::{Library, Model, StoreError};
+use crate::text::ChatTemplate;
+
+/// A library and how to compute what it holds.
+pub struct DiskModels {
+    library: Library,
+    config: llama::Config,
+    compute: Compute,
+}
+
+impl DiskModels {
+    /// Models of `library`, on the device that `config` asks for.
+    pub fn new(library: Library, config: llama::Config) -> Self {
+        let compute = Compute::choose(config.dtype);
+        DiskModels {
+            library,
+            config,
+            compute,
+        }
+    }
+
+    /// The library.
+    pub fn library(&self) -> &Library {
+        &self.library
+    }
+
+    /// Reads a model and puts it on this thread's device, for work without actors.
+    pub fn load(&self, name: &str) -> Result<(Model, LlamaForward), SourceError> {
+        let installed = self.library.find(name).map_err(not_found)?;
+        let model = Model::open(&installed.path).map_err(unusable)?;
+        let llama = self.build(&model).map_err(unusable)?;
+        Ok((model, LlamaForward::new(llama)))
+    }
+
+    fn build(&self, model: &Model) -> Result<Llama, llama::LlamaError> {
+        build(model, &self.config, self.compute)
+    }
+}
+
+fn build(
+    model: &Model,
+    config: &llama::Config,
+    compute: Compute,
+) -> Result<Llama, llama::LlamaError> {
+    Llama::load(&model.checkpoint, compute, config.prefill_chunk, config.context)
+}
+
+impl ModelSource for DiskModels {
+    fn names(&self) -> Vec<ModelId> {
+        let installed = self.library.list().unwrap_or_default();
+        installed.into_iter().map(|model| model.id).collect()
+    }
+
+    fn open(&self, name: &str) -> Result<Opened, SourceError> {
+        let installed = self.library.find(name).map_err(not_found)?;
+        let model = Model::open(&installed.path).map_err(unusable)?;
+        let shape = ModelConfig::read(&model.checkpoint).map_err(unusable)?;
+        let template = match (&model.template, &model.template_error) {
+            (Some(template), _) => template.clone(),
+            (None, error) => {
+                let reason = error.as_deref().unwrap_or("it has none");
+                tracing::warn!(model = %installed.id, reason, "no chat template from the model: using ChatML");
+                ChatTemplate::chatml()
+            }
+        };
+        let parameters = model.summary.parameters as usize;
+        let context = self.config.context.unwrap_or(usize::MAX).min(shape.context);
+        let value_bytes = self.compute.value_bytes();
+        let about = format!(
+            "{:.0}M parameters, {} on disk, {} in memory",
+            parameters as f64 / 1e6,
+            model.summary.quantization,
+            self.compute.dtype_name()
+        );
+        let (tokenizer, eos) = (model.tokenizer.clone(), model.eos.clone());
+        let (model, config, compute) = (Arc::new(model), self.config.clone(), self.compute);
+        Ok(Opened {
+            id: installed.id,
+            tokenizer,
+            template: Arc::new(template),
+            context,
+            eos,
+            shape: shape.kv_shape(value_bytes),
+            weight_bytes: parameters * value_bytes,
+            about,
+            build: Arc::new(move || {
+                let llama = build(&model, &config, compute).map_err(unusable)?;
+                Ok(Box::new(LlamaForward::new(llama)))
+            }),
+        })
+    }
+}
+
+fn not_found(error: StoreError) -> SourceError {
+    match error {
+        StoreError::UnknownModel { .. } => SourceError::NotFound(error.to_string()),
+        other => SourceError::Unusable(other.to_string()),
+    }
+}
+
+fn unusable(error: impl std::fmt::Display) -> SourceError {
+    SourceError::Unusable(error.to_string())
+}

@@ -1,0 +1,501 @@
+//! One loaded model: decides who runs next, sends the worker one step at a time, and tells callers what came of it.
+//!
+//! Obeys [`Submit`], [`Finish`], [`Shrink`], [`Drain`] and [`Close`]. It advances on the worker's reply, never by a
+//! message to itself, so at most one step is in flight and nothing queues up in a mailbox.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::{
+    Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, SpawnHandle,
+    Supervised, WrapFuture,
+};
+use tokio::sync::{mpsc, oneshot};
+
+use super::cache::{Cache, Lease, Register, Return, Shrink};
+use super::restart::Restart;
+use super::routes::EngineStatus;
+use super::source::Builder;
+use super::worker::{Facts, Load, LoadFailure, Step, StepError, Unload, Worker};
+use crate::ids::{ModelId, SeqId};
+use crate::kv::KvReport;
+use crate::sched::{Busy, Drawn, Event, Failure, FinishReason, Limits, Request, Scheduler, Usage};
+use crate::telemetry::{Metrics, RequestLine};
+use crate::{kv, sched};
+
+/// How often what waits is looked through: left callers, timeouts.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Take in a request. Events go to `reply`, whose room is `max_tokens + 1`, so a slow reader stalls nobody.
+#[derive(Message)]
+#[rtype(result = "Result<SeqId, Busy>")]
+pub(super) struct Submit {
+    pub(super) request: Request,
+    pub(super) reply: mpsc::Sender<Event>,
+}
+
+/// End a sequence as complete: its caller has met a stop string. Answered with what it used, if it still ran.
+#[derive(Message)]
+#[rtype(result = "Option<(Usage, KvReport)>")]
+pub(super) struct Finish {
+    pub(super) seq: SeqId,
+}
+
+/// Take in no more; answered when nothing is left, or with `false` after the deadline, when the rest was failed.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Drain {
+    pub(super) deadline: Duration,
+    pub(super) done: oneshot::Sender<bool>,
+}
+
+/// Free the model and take in nothing more.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Close;
+
+/// What an engine needs of the rest.
+#[derive(Clone)]
+pub(super) struct Parts {
+    pub(super) model: ModelId,
+    pub(super) build: Builder,
+    pub(super) scheduler: sched::Config,
+    pub(super) kv: kv::Config,
+    pub(super) worker: Addr<Worker>,
+    pub(super) cache: Addr<Cache>,
+    pub(super) status: Arc<EngineStatus>,
+    pub(super) metrics: Metrics,
+}
+
+/// One caller.
+struct Client {
+    reply: mpsc::Sender<Event>,
+    request: crate::ids::RequestId,
+    last_token: Option<Instant>,
+}
+
+/// What the device is doing for this engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Device {
+    /// The model is there, no step is in flight.
+    Ready,
+    /// A step is in flight.
+    Stepping,
+    /// The model is being put there again.
+    Reloading,
+    /// It could not be put there.
+    Failed,
+}
+
+/// See the module.
+pub(super) struct Engine {
+    parts: Parts,
+    scheduler: Scheduler,
+    clients: HashMap<SeqId, Client>,
+    device: Device,
+    /// A lease was asked for and not yet granted.
+    asked: bool,
+    draining: Option<(Instant, oneshot::Sender<bool>)>,
+    tick: Option<SpawnHandle>,
+    closing: bool,
+    /// Counts restarts: a reply to a step that an earlier life sent is not for this one.
+    life: u64,
+}
+
+impl Engine {
+    /// An engine for a model that the worker has loaded.
+    pub(super) fn new(parts: Parts, facts: Facts) -> Self {
+        Engine {
+            scheduler: scheduler(&parts, facts),
+            parts,
+            clients: HashMap::new(),
+            device: Device::Ready,
+            asked: false,
+            draining: None,
+            tick: None,
+            closing: false,
+            life: 0,
+        }
+    }
+
+    /// Sends the next step, if the device is free and there is one.
+    fn advance(&mut self, ctx: &mut Context<Self>) {
+        let now = Instant::now();
+        self.drop_left(now);
+        let stale = self.scheduler.expire(now);
+        self.emit(stale, now);
+        self.end_drain(now);
+        if self.device == Device::Ready {
+            self.borrow_memory(ctx);
+            if let Some(plan) = self.scheduler.plan(now) {
+                self.step(plan, ctx);
+            }
+        }
+        if self.scheduler.is_idle() {
+            self.give_back(usize::MAX);
+        }
+        if cfg!(debug_assertions) {
+            self.scheduler.check();
+        }
+        self.publish();
+    }
+
+    fn step(&mut self, plan: sched::Plan, ctx: &mut Context<Self>) {
+        self.device = Device::Stepping;
+        self.parts.status.set_step(true);
+        let step = Step {
+            model: self.parts.model.clone(),
+            plan,
+        };
+        let life = self.life;
+        let reply = self.parts.worker.send(step).into_actor(self);
+        ctx.spawn(reply.map(move |outcome, engine, ctx| {
+            if engine.life == life {
+                let outcome = outcome.unwrap_or_else(|_| {
+                    Err(StepError::Lost("the worker's thread is gone".to_owned()))
+                });
+                engine.stepped(outcome, ctx);
+            }
+        }));
+    }
+
+    fn stepped(&mut self, outcome: Result<Vec<Drawn>, StepError>, ctx: &mut Context<Self>) {
+        self.device = Device::Ready;
+        self.parts.status.set_step(false);
+        let now = Instant::now();
+        match outcome {
+            Ok(drawn) => {
+                let events = self.scheduler.commit(drawn, now);
+                self.emit(events, now);
+            }
+            Err(StepError::Forward(error)) => {
+                // A model that failed in the middle of a step may have written half a cache: load it anew.
+                let failed = self.scheduler.fail_running(&Failure::Forward(error.to_string()));
+                self.emit(failed, now);
+                self.reload(ctx);
+            }
+            Err(error @ (StepError::Lost(_) | StepError::NotLoaded)) => {
+                let failure = Failure::WorkerLost(error.to_string());
+                let failed = self.scheduler.fail_running(&failure);
+                self.emit(failed, now);
+                self.reload(ctx);
+            }
+        }
+        self.advance(ctx);
+    }
+
+    /// Puts the model on the (fresh) worker again.
+    fn reload(&mut self, ctx: &mut Context<Self>) {
+        self.device = Device::Reloading;
+        tracing::warn!(model = %self.parts.model, "loading the model again after its device state was lost");
+        let load = Load {
+            model: self.parts.model.clone(),
+            build: Arc::clone(&self.parts.build),
+        };
+        let life = self.life;
+        let reply = self.parts.worker.send(load).into_actor(self);
+        ctx.spawn(reply.map(move |outcome, engine, ctx| {
+            if engine.life == life {
+                let lost = LoadFailure::Lost("the worker's thread is gone".to_owned());
+                engine.reloaded(outcome.unwrap_or(Err(lost)), ctx);
+            }
+        }));
+    }
+
+    fn reloaded(&mut self, outcome: Result<Facts, LoadFailure>, ctx: &mut Context<Self>) {
+        match outcome {
+            Ok(_) => {
+                self.device = Device::Ready;
+                self.parts.status.set_failed(false);
+                tracing::info!(model = %self.parts.model, "the model is loaded again");
+            }
+            Err(error) => {
+                tracing::error!(model = %self.parts.model, %error, "the model could not be loaded again");
+                self.device = Device::Failed;
+                self.parts.status.set_failed(true);
+                let failed = self.scheduler.fail_all(&Failure::Forward(error.to_string()));
+                self.emit(failed, Instant::now());
+            }
+        }
+        self.advance(ctx);
+    }
+
+    /// Cancels those whose callers have gone.
+    fn drop_left(&mut self, now: Instant) {
+        let left: Vec<SeqId> = self
+            .clients
+            .iter()
+            .filter(|(_, client)| client.reply.is_closed())
+            .map(|(&seq, _)| seq)
+            .collect();
+        for seq in left {
+            self.clients.remove(&seq);
+            if let Some((request, usage)) = self.scheduler.cancel(seq, now) {
+                self.parts.metrics.cancelled();
+                self.log(&request.id, &usage, "cancelled");
+            }
+        }
+    }
+
+    /// Tells callers, counts, and logs the line of a request that is over.
+    fn emit(&mut self, events: Vec<(SeqId, Event)>, now: Instant) {
+        for (seq, event) in events {
+            let over = !matches!(event, Event::Token { .. });
+            let Some(client) = self.clients.get_mut(&seq) else {
+                continue;
+            };
+            match &event {
+                Event::Token { .. } => {
+                    if let Some(last) = client.last_token.replace(now) {
+                        self.parts.metrics.next_token(now - last);
+                    }
+                }
+                Event::Finished { reason, usage, kv } => {
+                    let finish = match reason {
+                        FinishReason::Stop => "stop",
+                        FinishReason::Length => "length",
+                    };
+                    let id = client.request.clone();
+                    self.log(&id, usage, finish);
+                    self.count(usage, kv);
+                }
+                Event::Failed(failure) => {
+                    let id = client.request.clone();
+                    tracing::warn!(request = %id, %failure, "request failed");
+                    self.log(&id, &Usage::default(), "failed");
+                }
+            }
+            // Room for every token and the end was made when the request came; only a closed channel refuses, and
+            // then `drop_left` cancels.
+            if let Some(client) = self.clients.get(&seq) {
+                let _ = client.reply.try_send(event);
+            }
+            if over {
+                self.clients.remove(&seq);
+            }
+        }
+    }
+
+    fn count(&self, usage: &Usage, kv: &KvReport) {
+        let metrics = &self.parts.metrics;
+        metrics.queue_wait(usage.queue);
+        metrics.first_token(usage.first_token);
+        metrics.prompt(usage.prompt_tokens, usage.cached_tokens);
+        metrics.generated(usage.completion_tokens);
+        metrics.kv_evicted(kv.evicted as u64);
+    }
+
+    fn log(&self, id: &crate::ids::RequestId, usage: &Usage, finish: &'static str) {
+        let line = RequestLine {
+            id: id.clone(),
+            model: self.parts.model.to_string(),
+            prompt_tokens: usage.prompt_tokens,
+            cached_tokens: usage.cached_tokens,
+            output_tokens: usage.completion_tokens,
+            queue_ms: usage.queue.as_millis() as u64,
+            first_token_ms: (!usage.first_token.is_zero())
+                .then_some(usage.first_token.as_millis() as u64),
+            total_ms: usage.total.as_millis() as u64,
+            finish,
+        };
+        line.emit();
+    }
+
+    /// Asks for the memory that the next request lacks.
+    fn borrow_memory(&mut self, ctx: &mut Context<Self>) {
+        let Some(missing) = self.scheduler.shortfall().filter(|_| !self.asked) else {
+            return;
+        };
+        self.asked = true;
+        let (reply, granted) = oneshot::channel();
+        self.parts.cache.do_send(Lease {
+            owner: self.parts.model.clone(),
+            bytes: missing,
+            reply,
+        });
+        let life = self.life;
+        ctx.spawn(granted.into_actor(self).map(move |granted, engine, ctx| {
+            if engine.life == life {
+                engine.asked = false;
+                engine.scheduler.grant(granted.unwrap_or(0));
+                engine.advance(ctx);
+            }
+        }));
+    }
+
+    fn give_back(&mut self, wanted: usize) {
+        let bytes = self.scheduler.release(wanted);
+        if bytes > 0 {
+            self.parts.cache.do_send(Return {
+                owner: self.parts.model.clone(),
+                bytes,
+            });
+        }
+    }
+
+    /// Ends a drain that is complete or late.
+    fn end_drain(&mut self, now: Instant) {
+        let Some((deadline, _)) = &self.draining else {
+            return;
+        };
+        let complete = self.clients.is_empty();
+        if !complete && now < *deadline {
+            return;
+        }
+        let failed = self.scheduler.fail_all(&Failure::ShutDown);
+        self.emit(failed, now);
+        if let Some((_, done)) = self.draining.take() {
+            let _ = done.send(complete);
+        }
+    }
+
+    fn publish(&self) {
+        let (waiting, running) = (self.scheduler.waiting(), self.scheduler.running());
+        let bytes = self.scheduler.kv_bytes();
+        self.parts.status.set_load(waiting, running, bytes);
+    }
+}
+
+fn scheduler(parts: &Parts, facts: Facts) -> Scheduler {
+    let limits = Limits {
+        shape: facts.shape,
+        total_bytes: usize::try_from(parts.kv.total_bytes.bytes()).unwrap_or(usize::MAX),
+    };
+    Scheduler::new(parts.scheduler.clone(), limits)
+}
+
+impl Actor for Engine {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        if self.closing {
+            return;
+        }
+        self.tick = Some(ctx.run_interval(TICK, |engine, ctx| {
+            if !engine.clients.is_empty() || engine.draining.is_some() {
+                engine.advance(ctx);
+            }
+        }));
+        self.parts.cache.do_send(Register {
+            owner: self.parts.model.clone(),
+            shrink: Some(ctx.address().recipient()),
+        });
+        if self.device == Device::Reloading {
+            self.reload(ctx);
+        }
+    }
+}
+
+impl Supervised for Engine {
+    fn restarting(&mut self, _: &mut Self::Context) {
+        tracing::warn!(model = %self.parts.model, "the engine was stopped and starts again");
+        let stopped = Failure::WorkerLost("the engine was stopped and starts again".to_owned());
+        let failed = self.scheduler.fail_all(&stopped);
+        self.emit(failed, Instant::now());
+        self.give_back(usize::MAX);
+        self.life += 1;
+        self.asked = false;
+        // The worker may still hold caches of sequences that this life does not know.
+        self.device = Device::Reloading;
+        self.parts.status.set_step(false);
+        self.publish();
+    }
+}
+
+impl Handler<Submit> for Engine {
+    type Result = Result<SeqId, Busy>;
+
+    fn handle(&mut self, submit: Submit, ctx: &mut Self::Context) -> Self::Result {
+        let request = submit.request.id.clone();
+        if self.device == Device::Failed {
+            // The next try may find the memory or the file that was missing.
+            self.reload(ctx);
+        }
+        let outcome = self.scheduler.submit(submit.request, Instant::now());
+        match outcome {
+            Ok(seq) => {
+                self.clients.insert(
+                    seq,
+                    Client {
+                        reply: submit.reply,
+                        request,
+                        last_token: None,
+                    },
+                );
+                self.advance(ctx);
+                Ok(seq)
+            }
+            Err(busy) => {
+                self.parts.metrics.rejected(match busy {
+                    Busy::QueueFull { .. } | Busy::TokensFull { .. } => "queue_full",
+                    Busy::TooLarge { .. } => "too_large",
+                    Busy::Draining => "draining",
+                });
+                Err(busy)
+            }
+        }
+    }
+}
+
+impl Handler<Finish> for Engine {
+    type Result = Option<(Usage, KvReport)>;
+
+    fn handle(&mut self, finish: Finish, ctx: &mut Self::Context) -> Self::Result {
+        let now = Instant::now();
+        let kv = self.scheduler.kv_report(finish.seq)?;
+        let (request, usage) = self.scheduler.cancel(finish.seq, now)?;
+        self.clients.remove(&finish.seq);
+        self.log(&request.id, &usage, "stop");
+        self.count(&usage, &kv);
+        self.advance(ctx);
+        Some((usage, kv))
+    }
+}
+
+impl Handler<Shrink> for Engine {
+    type Result = usize;
+
+    fn handle(&mut self, shrink: Shrink, _: &mut Self::Context) -> usize {
+        self.scheduler.release(shrink.bytes)
+    }
+}
+
+impl Handler<Drain> for Engine {
+    type Result = ();
+
+    fn handle(&mut self, drain: Drain, ctx: &mut Self::Context) {
+        self.scheduler.drain();
+        self.draining = Some((Instant::now() + drain.deadline, drain.done));
+        self.advance(ctx);
+    }
+}
+
+impl Handler<Close> for Engine {
+    type Result = ();
+
+    fn handle(&mut self, _: Close, ctx: &mut Self::Context) {
+        self.closing = true;
+        let failed = self.scheduler.fail_all(&Failure::ShutDown);
+        self.emit(failed, Instant::now());
+        let owner = self.parts.model.clone();
+        self.parts.cache.do_send(Register { owner, shrink: None });
+        self.parts.worker.do_send(Unload {
+            model: self.parts.model.clone(),
+        });
+        // A supervised actor that stops is started again while anybody holds its address. This one refuses all
+        // that still comes, and ends when the last address is gone, which a timer would prevent.
+        self.scheduler.drain();
+        if let Some(tick) = self.tick.take() {
+            ctx.cancel_future(tick);
+        }
+    }
+}
+
+impl Handler<Restart> for Engine {
+    type Result = ();
+
+    fn handle(&mut self, _: Restart, ctx: &mut Self::Context) {
+        ctx.stop();
+    }
+}

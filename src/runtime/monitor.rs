@@ -1,0 +1,224 @@
+//! Samples the machine every few seconds: CPU, memory and its cgroup limit, disk, KV bytes, GPU when there is one.
+//!
+//! Emits each sample to the resource log and the metrics, keeps the newest for `/ready` and `ps`, and tells the cache
+//! when memory runs out.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use actix::{
+    Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Supervised,
+    WrapFuture,
+};
+use nvml_wrapper::Nvml;
+use sysinfo::{Disks, Pid, ProcessRefreshKind, ProcessesToUpdate, System};
+use tokio::sync::watch;
+
+use super::cache::{Cache, Pressure};
+use super::restart::Restart;
+use super::routes::Routes;
+use crate::telemetry::{GpuSample, Metrics, ResourceSample};
+
+/// Memory counts as short below this share of the limit.
+const SHORT: f64 = 0.05;
+
+/// The newest sample; `None` before the first.
+pub type Snapshot = Option<ResourceSample>;
+
+/// The probes of the machine; they move to a blocking thread for each sample and back.
+struct Probes {
+    /// Absent where the system cannot be asked; then its figures are 0.
+    system: Option<System>,
+    disks: Option<Disks>,
+    nvml: Option<Nvml>,
+    pid: Pid,
+    folder: PathBuf,
+}
+
+impl Probes {
+    fn new(folder: PathBuf) -> Self {
+        Probes {
+            system: System::new().ok(),
+            disks: Disks::new_with_refreshed_list().ok(),
+            // Loaded at run time; absent on most machines, and then silent.
+            nvml: Nvml::init().ok(),
+            pid: Pid::from_u32(std::process::id()),
+            folder,
+        }
+    }
+
+    fn sample(&mut self, kv_bytes: u64) -> ResourceSample {
+        let mut sample = ResourceSample {
+            kv_bytes,
+            disk_free: self.disk_free(),
+            gpus: self.gpus(),
+            ..ResourceSample::default()
+        };
+        let Some(system) = &mut self.system else {
+            return sample;
+        };
+        system.refresh_memory();
+        system.refresh_processes_specifics(
+            ProcessesToUpdate::Some(&[self.pid]),
+            true,
+            ProcessRefreshKind::nothing().with_cpu().with_memory(),
+        );
+        sample.memory_used = system.used_memory();
+        sample.memory_total = system.total_memory();
+        sample.cgroup_limit = system
+            .cgroup_limits()
+            .map(|limits| limits.total_memory)
+            .filter(|&limit| limit > 0 && limit < sample.memory_total);
+        if let Some(process) = system.process(self.pid) {
+            let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+            sample.cpu_ratio = f64::from(process.cpu_usage()) / 100.0 / cpus as f64;
+            sample.process_rss = process.memory();
+        }
+        sample
+    }
+
+    /// Free bytes of the disk that holds the program's folder: the longest mount point that is a prefix.
+    fn disk_free(&mut self) -> u64 {
+        let Some(disks) = &mut self.disks else {
+            return 0;
+        };
+        disks.refresh(false);
+        disks
+            .iter()
+            .filter(|disk| self.folder.starts_with(disk.mount_point()))
+            .max_by_key(|disk| disk.mount_point().as_os_str().len())
+            .map_or(0, |disk| disk.available_space())
+    }
+
+    fn gpus(&self) -> Vec<GpuSample> {
+        let Some(nvml) = &self.nvml else {
+            return Vec::new();
+        };
+        let sample = |index: u32| {
+            let device = nvml.device_by_index(index).ok()?;
+            let memory = device.memory_info().ok()?;
+            Some(GpuSample {
+                index,
+                name: device.name().unwrap_or_default(),
+                busy_ratio: device
+                    .utilization_rates()
+                    .map_or(0.0, |rates| f64::from(rates.gpu) / 100.0),
+                memory_used: memory.used,
+                memory_total: memory.total,
+            })
+        };
+        (0..nvml.device_count().unwrap_or(0)).filter_map(sample).collect()
+    }
+}
+
+/// See the module.
+pub(super) struct Monitor {
+    interval: Duration,
+    probes: Option<Probes>,
+    /// A sample is being taken: on a slow machine the next tick is skipped.
+    sampling: bool,
+    folder: PathBuf,
+    log_samples: bool,
+    routes: Routes,
+    cache: Addr<Cache>,
+    metrics: Metrics,
+    newest: watch::Sender<Snapshot>,
+    kv_total: u64,
+}
+
+/// What the monitor is given.
+pub(super) struct Watched {
+    pub(super) interval: Duration,
+    /// A folder on the disk to watch.
+    pub(super) folder: PathBuf,
+    /// Whether samples go to the resource log.
+    pub(super) log_samples: bool,
+    pub(super) routes: Routes,
+    pub(super) cache: Addr<Cache>,
+    pub(super) metrics: Metrics,
+    pub(super) newest: watch::Sender<Snapshot>,
+    pub(super) kv_total: u64,
+}
+
+impl Monitor {
+    pub(super) fn new(watched: Watched) -> Self {
+        Monitor {
+            interval: watched.interval,
+            probes: None,
+            sampling: false,
+            folder: watched.folder,
+            log_samples: watched.log_samples,
+            routes: watched.routes,
+            cache: watched.cache,
+            metrics: watched.metrics,
+            newest: watched.newest,
+            kv_total: watched.kv_total,
+        }
+    }
+
+    /// Takes a sample on a blocking thread, unless one is being taken.
+    fn sample(&mut self, ctx: &mut Context<Self>) {
+        let models = self.routes.all();
+        let kv_bytes: usize = models.iter().map(|model| model.status.kv_bytes()).sum();
+        let waiting: usize = models.iter().map(|model| model.status.waiting()).sum();
+        let step = models.iter().filter_map(|model| model.status.step_age()).max();
+        self.metrics.set_kv(kv_bytes as u64, self.kv_total);
+        self.metrics.set_queue_depth(waiting);
+        self.metrics.set_heartbeat_age(step.unwrap_or_default());
+        if std::mem::replace(&mut self.sampling, true) {
+            return;
+        }
+        let (folder, probes) = (self.folder.clone(), self.probes.take());
+        let task = tokio::task::spawn_blocking(move || {
+            let mut probes = probes.unwrap_or_else(|| Probes::new(folder));
+            let sample = probes.sample(kv_bytes as u64);
+            (probes, sample)
+        });
+        ctx.spawn(task.into_actor(self).map(|outcome, monitor, _| {
+            if let Ok((probes, sample)) = outcome {
+                monitor.probes = Some(probes);
+                monitor.take(sample);
+            }
+            monitor.sampling = false;
+        }));
+    }
+
+    fn take(&mut self, sample: ResourceSample) {
+        if self.log_samples {
+            sample.emit();
+        }
+        self.metrics.sample(&sample);
+        let limit = sample.memory_limit().max(1);
+        if (sample.memory_available() as f64) < SHORT * limit as f64 {
+            let available = sample.memory_available();
+            tracing::warn!(available, limit, "memory is short: unused kv cache is taken back");
+            self.cache.do_send(Pressure);
+        }
+        self.newest.send_replace(Some(sample));
+    }
+}
+
+impl Actor for Monitor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.sample(ctx);
+        ctx.run_interval(self.interval, |monitor, ctx| monitor.sample(ctx));
+    }
+}
+
+impl Supervised for Monitor {
+    fn restarting(&mut self, _: &mut Self::Context) {
+        tracing::warn!("the monitor was stopped and starts again");
+        self.probes = None;
+        self.sampling = false;
+    }
+}
+
+impl Handler<Restart> for Monitor {
+    type Result = ();
+
+    fn handle(&mut self, _: Restart, ctx: &mut Self::Context) {
+        ctx.stop();
+    }
+}

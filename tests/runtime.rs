@@ -1,0 +1,362 @@
+//! The actors with a model without tensors: faults, leases, loading and stopping.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use llamahome::ids::{ModelId, RequestId};
+use llamahome::kv::KvChoice;
+use llamahome::runtime::{
+    Answer, Ask, Builder, LoadState, ModelError, ModelSource, Opened, Piece, Runtime, Sections,
+    ServedModel, SourceError, boot,
+};
+use llamahome::sample::{SamplingParams, StopMatcher};
+use llamahome::sched::{Failure, FakeModel, FinishReason, Forward};
+use llamahome::telemetry::Metrics;
+use llamahome::text::{ChatTemplate, Tokenizer, Vocab, VocabModel};
+use llamahome::units::ByteSize;
+
+const POISON: u32 = 50;
+
+/// `a` and `b` answer; `poison` panics on token 50; `broken` cannot be loaded; all count their loads.
+struct Fakes {
+    loads: Arc<AtomicUsize>,
+    delay: Duration,
+}
+
+/// Bytes `a`.. as single-byte tokens, so that token ids are letters.
+fn tokenizer() -> Tokenizer {
+    let tokens: Vec<String> = (0..64u32)
+        .map(|i| char::from_u32('A' as u32 + i).unwrap().to_string())
+        .collect();
+    Tokenizer::from_vocab(Vocab {
+        model: VocabModel::Bpe,
+        pre: Some("gpt-2".to_owned()),
+        types: vec![1; tokens.len()],
+        scores: Vec::new(),
+        tokens,
+        merges: Vec::new(),
+        bos: None,
+        eos: None,
+        eot: None,
+        unk: None,
+        add_bos: false,
+        add_eos: false,
+        add_space_prefix: false,
+    })
+    .unwrap()
+}
+
+impl ModelSource for Fakes {
+    fn names(&self) -> Vec<ModelId> {
+        ["a", "b", "poison", "broken"]
+            .map(|name| name.parse().unwrap())
+            .to_vec()
+    }
+
+    fn open(&self, name: &str) -> Result<Opened, SourceError> {
+        let id: ModelId = name
+            .parse()
+            .map_err(|_| SourceError::NotFound("bad name".to_owned()))?;
+        if !self.names().contains(&id) {
+            return Err(SourceError::NotFound(format!(
+                "model {name} is not installed"
+            )));
+        }
+        let (loads, delay, kind) = (Arc::clone(&self.loads), self.delay, name.to_owned());
+        let build: Builder = Arc::new(move || {
+            loads.fetch_add(1, Ordering::SeqCst);
+            let fake = FakeModel::new(64).with_delay(delay);
+            match kind.as_str() {
+                "broken" => Err(SourceError::Unusable("its file is cut".to_owned())),
+                "poison" => Ok(Box::new(fake.panicking_on(POISON)) as Box<dyn Forward>),
+                _ => Ok(Box::new(fake)),
+            }
+        });
+        Ok(Opened {
+            id,
+            tokenizer: tokenizer(),
+            template: Arc::new(ChatTemplate::chatml()),
+            context: 200,
+            eos: vec![60],
+            shape: FakeModel::new(64).kv_shape(),
+            weight_bytes: 1 << 20,
+            about: "a fake".to_owned(),
+            build,
+        })
+    }
+}
+
+struct World {
+    runtime: Runtime,
+    loads: Arc<AtomicUsize>,
+}
+
+fn world(delay: u64, change: impl FnOnce(&mut Sections)) -> World {
+    let loads = Arc::new(AtomicUsize::new(0));
+    let mut sections = Sections::default();
+    change(&mut sections);
+    let fakes = Fakes {
+        loads: Arc::clone(&loads),
+        delay: Duration::from_millis(delay),
+    };
+    World {
+        runtime: boot(sections, Arc::new(fakes), None, Metrics::new()),
+        loads,
+    }
+}
+
+async fn start(
+    runtime: &Runtime,
+    model: &ServedModel,
+    first: u32,
+    max_tokens: usize,
+    stop: &[&str],
+) -> Answer {
+    let ask = Ask {
+        id: RequestId::random(),
+        prompt: vec![first],
+        max_tokens: Some(max_tokens),
+        ignore_eos: false,
+        sampling: SamplingParams::default(),
+        kv: KvChoice::default(),
+    };
+    let stop = StopMatcher::new(stop.iter().map(|s| (*s).to_owned()).collect()).unwrap();
+    runtime
+        .generate(model, model.request(ask).unwrap(), stop)
+        .await
+        .unwrap()
+}
+
+#[actix::test]
+async fn an_answer_is_text_and_usage() {
+    let world = world(0, |_| {});
+    let model = world.runtime.model(Some("a")).await.unwrap();
+    let (text, tokens, finish) = start(&world.runtime, &model, 0, 5, &[])
+        .await
+        .collect()
+        .await
+        .unwrap();
+    assert_eq!(
+        (text.as_str(), tokens.len(), finish.reason),
+        ("BCDEF", 5, FinishReason::Length)
+    );
+    assert_eq!(
+        (finish.usage.prompt_tokens, finish.usage.completion_tokens),
+        (1, 5)
+    );
+    assert_eq!(finish.kv.tokens_seen, 5);
+}
+
+#[actix::test]
+async fn a_stop_string_ends_the_work_and_is_not_shown() {
+    let world = world(1, |_| {});
+    let model = world.runtime.model(Some("a")).await.unwrap();
+    let (text, _, finish) = start(&world.runtime, &model, 0, 40, &["EF"])
+        .await
+        .collect()
+        .await
+        .unwrap();
+    assert_eq!((text.as_str(), finish.reason), ("BCD", FinishReason::Stop));
+    assert!(finish.usage.completion_tokens < 40);
+    // Also when it comes with the very last token.
+    let (text, _, finish) = start(&world.runtime, &model, 0, 3, &["D"])
+        .await
+        .collect()
+        .await
+        .unwrap();
+    assert_eq!(
+        (text.as_str(), finish.reason, finish.usage.completion_tokens),
+        ("BC", FinishReason::Stop, 3)
+    );
+}
+
+#[actix::test]
+async fn a_panic_fails_that_request_and_the_next_is_served_at_the_same_address() {
+    let world = world(0, |_| {});
+    let model = world.runtime.model(Some("poison")).await.unwrap();
+    let failure = start(&world.runtime, &model, 45, 20, &[])
+        .await
+        .collect()
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(&failure, Failure::WorkerLost(text) if text.contains("injected panic")),
+        "{failure}"
+    );
+    let (text, ..) = start(&world.runtime, &model, 0, 3, &[])
+        .await
+        .collect()
+        .await
+        .unwrap();
+    assert_eq!(text, "BCD");
+    assert_eq!(
+        world.loads.load(Ordering::SeqCst),
+        2,
+        "the fresh worker loaded the model again"
+    );
+    assert!(
+        world
+            .runtime
+            .metrics()
+            .encode()
+            .contains("llamahome_worker_restarts_total 1")
+    );
+}
+
+#[actix::test]
+async fn a_panic_of_one_model_does_not_lose_the_others_for_good() {
+    let world = world(2, |_| {});
+    let poison = world.runtime.model(Some("poison")).await.unwrap();
+    let other = world.runtime.model(Some("a")).await.unwrap();
+    let running = start(&world.runtime, &other, 0, 55, &[]).await;
+    start(&world.runtime, &poison, 49, 5, &[])
+        .await
+        .collect()
+        .await
+        .unwrap_err();
+    // It shared the lost device, so it is told; the model comes back.
+    assert!(matches!(
+        running.collect().await,
+        Err(Failure::WorkerLost(_))
+    ));
+    let (text, ..) = start(&world.runtime, &other, 0, 2, &[])
+        .await
+        .collect()
+        .await
+        .unwrap();
+    assert_eq!(text, "BC");
+}
+
+#[actix::test]
+async fn a_stopped_actor_is_started_again_and_those_it_served_are_told() {
+    let world = world(5, |_| {});
+    let model = world.runtime.model(Some("a")).await.unwrap();
+    let mut running = start(&world.runtime, &model, 0, 50, &[]).await;
+    assert!(matches!(running.next().await, Some(Ok(Piece::Text { .. }))));
+    world.runtime.restart_all().await;
+    let failure = loop {
+        match running.next().await.unwrap() {
+            Ok(_) => {}
+            Err(failure) => break failure,
+        }
+    };
+    assert!(failure.to_string().contains("starts again"), "{failure}");
+    let (text, ..) = start(&world.runtime, &model, 0, 3, &[])
+        .await
+        .collect()
+        .await
+        .unwrap();
+    assert_eq!(text, "BCD", "the address that was held before still serves");
+    assert_eq!(world.runtime.states().await.len(), 1);
+}
+
+#[actix::test]
+async fn leaving_cancels_at_the_next_step() {
+    let world = world(5, |_| {});
+    let model = world.runtime.model(Some("a")).await.unwrap();
+    let mut running = start(&world.runtime, &model, 0, 55, &[]).await;
+    running.next().await.unwrap().unwrap();
+    assert_eq!(model.status.running(), 1);
+    drop(running);
+    for _ in 0..100 {
+        if model.status.running() == 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(model.status.running(), 0);
+    assert!(
+        world
+            .runtime
+            .metrics()
+            .encode()
+            .contains("llamahome_cancelled_total 1")
+    );
+}
+
+#[actix::test]
+async fn a_model_is_loaded_once_however_many_ask() {
+    let world = world(0, |_| {});
+    let asks = (0..8).map(|_| world.runtime.model(Some("a")));
+    for model in futures_util::future::join_all(asks).await {
+        assert_eq!(model.unwrap().id.as_str(), "a");
+    }
+    assert_eq!(world.loads.load(Ordering::SeqCst), 1);
+}
+
+#[actix::test]
+async fn what_cannot_be_loaded_is_said() {
+    let world = world(0, |_| {});
+    let missing = world.runtime.model(Some("c")).await.err().unwrap();
+    assert!(matches!(missing, ModelError::NotFound(_)), "{missing}");
+    let broken = world.runtime.model(Some("broken")).await.err().unwrap();
+    assert!(broken.to_string().contains("its file is cut"), "{broken}");
+    let states = world.runtime.states().await;
+    assert!(
+        states
+            .iter()
+            .any(|s| s.name == "broken" && s.state == LoadState::Failed && s.error.is_some())
+    );
+}
+
+#[actix::test]
+async fn the_idlest_model_makes_room_and_a_busy_one_never() {
+    let world = world(5, |sections| {
+        sections.runtime.memory = Some(ByteSize(3 << 19))
+    });
+    let a = world.runtime.model(Some("a")).await.unwrap();
+    let running = start(&world.runtime, &a, 0, 30, &[]).await;
+    let refused = world.runtime.model(Some("b")).await.err().unwrap();
+    assert!(matches!(refused, ModelError::NoMemory { .. }), "{refused}");
+    running.collect().await.unwrap();
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    world.runtime.model(Some("b")).await.unwrap();
+    let names: Vec<String> = world
+        .runtime
+        .loaded()
+        .iter()
+        .map(|m| m.id.to_string())
+        .collect();
+    assert_eq!(names, ["b"]);
+}
+
+#[actix::test]
+async fn a_small_kv_budget_serves_in_turn() {
+    let slot = FakeModel::new(64).kv_shape().slot_bytes() as u64;
+    let world = world(0, |sections| sections.kv.total_bytes = ByteSize(30 * slot));
+    let model = world.runtime.model(Some("a")).await.unwrap();
+    let mut answers = Vec::new();
+    for _ in 0..4 {
+        answers.push(start(&world.runtime, &model, 0, 20, &[]).await);
+    }
+    for answer in answers {
+        assert_eq!(answer.collect().await.unwrap().1.len(), 20);
+    }
+}
+
+#[actix::test]
+async fn a_shutdown_finishes_what_runs_and_takes_in_no_more() {
+    let world = world(3, |_| {});
+    let model = world.runtime.model(Some("a")).await.unwrap();
+    let running = start(&world.runtime, &model, 0, 30, &[]).await;
+    let runtime = world.runtime.clone();
+    let ending = actix::spawn(async move { runtime.shutdown(Duration::from_secs(10)).await });
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert_eq!(
+        world.runtime.model(Some("a")).await.err(),
+        Some(ModelError::ShuttingDown)
+    );
+    assert_eq!(running.collect().await.unwrap().1.len(), 30);
+    assert!(ending.await.unwrap(), "all was finished in time");
+}
+
+#[actix::test]
+async fn a_shutdown_that_takes_too_long_says_so() {
+    let world = world(20, |_| {});
+    let model = world.runtime.model(Some("a")).await.unwrap();
+    let running = start(&world.runtime, &model, 0, 55, &[]).await;
+    let drained = world.runtime.shutdown(Duration::from_millis(100)).await;
+    assert!(!drained);
+    assert_eq!(running.collect().await.err(), Some(Failure::ShutDown));
+}
