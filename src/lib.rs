@@ -1,0 +1,43 @@
+//! llamahome: an actor runtime for Llama-family models whose KV cache is bounded by heavy-hitter eviction.
+//!
+//! The folders are the architecture, and imports run one way, lower to higher:
+//!
+//! | module | what it is about |
+//! |---|---|
+//! | [`ids`], [`units`] | names of things, sizes and durations |
+//! | [`telemetry`] | logs, metrics, the audit record |
+//! | [`text`] | text to ids and back, chat templates |
+//! | [`sample`] | logits to a token, stop strings |
+//! | [`kv`] | what a KV head keeps, and what it costs |
+//! | [`store`] | models on disk: pull, verify, read |
+//! | [`sched`] | who runs in the next step |
+//! | [`llama`] | the model on tch |
+//! | [`runtime`] | the actors |
+//! | [`http`] | the APIs |
+//! | [`config`] | settings and where each came from |
+//! | [`cli`] | the commands |
+//!
+//! A reading order: [`sched`]'s `plan.rs`, then `scheduler.rs`, `llama/model.rs`, `runtime/engine.rs`, `http/chat.rs`.
+
+pub mod ids;
+pub mod units;
+
+pub mod telemetry;
+
+pub mod text;
+
+pub mod kv;
+pub mod sample;
+pub mod store;
+
+pub mod sched;
+
+pub mod llama;
+
+pub mod runtime;
+
+pub mod http;
+
+pub mod config;
+
+pub mod cli;
