@@ -24,18 +24,17 @@ struct Fakes {
     delay: Duration,
 }
 
-/// Bytes `a`.. as single-byte tokens, so that token ids are letters.
+/// Letters from `A` on as single-byte tokens, so that the text shows the ids; the last is the one merge there must be.
 fn tokenizer() -> Tokenizer {
-    let tokens: Vec<String> = (0..64u32)
-        .map(|i| char::from_u32('A' as u32 + i).unwrap().to_string())
-        .collect();
+    let letter = |i: u32| char::from_u32('A' as u32 + i).unwrap().to_string();
+    let tokens: Vec<String> = (0..63).map(letter).chain(["AB".to_owned()]).collect();
     Tokenizer::from_vocab(Vocab {
         model: VocabModel::Bpe,
         pre: Some("gpt-2".to_owned()),
         types: vec![1; tokens.len()],
         scores: Vec::new(),
         tokens,
-        merges: Vec::new(),
+        merges: vec!["A B".to_owned()],
         bos: None,
         eos: None,
         eot: None,
