@@ -453,7 +453,7 @@ fn listings_have_every_key_and_its_origin() {
         }
         tree
     });
-    assert_eq!(plain["sampling"]["temperature"], json!(0.8));
+    assert_eq!(plain["sampling"]["temperature"], json!(0.2));
 
     let text = show(&loaded, true, false).unwrap();
     for key in keys::Keys::new().unwrap().all {

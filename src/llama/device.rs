@@ -16,13 +16,16 @@ pub struct Compute {
 }
 
 impl Compute {
-    /// The device there is, and the type that `dtype` asks for; `auto` is bfloat16 where the hardware has it.
+    /// The device there is, and the type that `dtype` asks for.
+    ///
+    /// `auto` is bfloat16 on CUDA and float32 on a CPU, also one with bfloat16 instructions: libtorch's products of a
+    /// single row, which decoding is made of, are many times slower in bfloat16 there (docs/decisions/003).
     pub fn choose(dtype: Dtype) -> Self {
         let device = Device::cuda_if_available();
         let kind = match dtype {
             Dtype::Float32 => Kind::Float,
             Dtype::Bfloat16 => Kind::BFloat16,
-            Dtype::Auto if device.is_cuda() || bfloat16_in_hardware() => Kind::BFloat16,
+            Dtype::Auto if device.is_cuda() => Kind::BFloat16,
             Dtype::Auto => Kind::Float,
         };
         Compute { device, kind }

@@ -126,8 +126,8 @@ impl Answer {
     async fn text(&mut self, text: String, token: Option<TokenPiece>) -> Result<Piece, Failure> {
         let step = self.stop.push(&text);
         if step.hit.is_some() {
-            // The engine need not know strings: it is told to end here, and answers with what was used.
-            self.events.close();
+            // The engine need not know strings: it is told to end here, and answers with what was used. The channel
+            // stays open until then: closed, it would say that the caller has left.
             let ended = self.engine.send(FinishSequence { seq: self.seq }).await;
             let (usage, kv) = match ended {
                 Ok(Some(ended)) => ended,
@@ -158,7 +158,9 @@ impl Answer {
             }
         }
         self.over = true;
-        Err(Failure::WorkerLost("the engine was stopped and starts again".to_owned()))
+        Err(Failure::WorkerLost(
+            "the engine was stopped and starts again".to_owned(),
+        ))
     }
 
     fn fail(&mut self, failure: Failure) -> Result<Piece, Failure> {

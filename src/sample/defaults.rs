@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::params::SamplingParams;
 use super::raw::{BadParam, RawSampling};
 
-/// What requests get that say nothing: the values that llama.cpp's users know.
+/// What requests get that say nothing: what the default model's card recommends, for a small model wanders when it is
+/// drawn from as freely as large ones are.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Defaults {
@@ -28,9 +29,9 @@ pub struct Defaults {
 impl Default for Defaults {
     fn default() -> Self {
         Defaults {
-            temperature: 0.8,
+            temperature: 0.2,
             top_k: 40,
-            top_p: 0.95,
+            top_p: 0.9,
             min_p: 0.05,
             repetition_penalty: 1.0,
             penalty_window: 64,

@@ -184,9 +184,9 @@ mod tests {
     fn what_is_left_out_is_the_default() {
         let params = SamplingParams::checked(RawSampling::default()).unwrap();
         let expected = Sampling::Random {
-            temperature: 0.8,
+            temperature: 0.2,
             top_k: NonZeroU32::new(40),
-            top_p: 0.95,
+            top_p: 0.9,
             min_p: 0.05,
         };
         assert_eq!(params.sampling, expected);

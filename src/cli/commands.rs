@@ -1,0 +1,135 @@
+//! What can be typed in a chat beside questions.
+
+/// The names of the commands.
+pub(super) const NAMES: [&str; 9] = [
+    "help", "clear", "system", "kv", "stats", "model", "set", "exit", "bye",
+];
+
+/// What `/help` shows.
+pub(super) const HELP: &str = "\
+/system TEXT     begin anew under these instructions; without a text, under none
+/clear           begin anew
+/model NAME      go on with another model, the conversation kept; without a name, list the installed ones
+/set KEY VALUE   temperature, top_k, top_p, min_p, seed or max_tokens; without a key, show what holds
+/kv              what the KV cache of the last answer kept
+/stats           tokens and times of the last answer
+/help            this list
+/exit, /bye      leave, as does Ctrl-D
+\"\"\"              begins and ends a text of several lines
+Ctrl-C           stops the answer
+";
+
+/// A command of the chat.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Slash {
+    /// Show the list.
+    Help,
+    /// Forget the conversation.
+    Clear,
+    /// Forget it, and set the instructions.
+    System(Option<String>),
+    /// Show the last KV report.
+    Kv,
+    /// Show the last usage.
+    Stats,
+    /// Change the model, or list those there are.
+    Model(Option<String>),
+    /// Change one value, or show all.
+    Set(Option<(String, String)>),
+    /// Leave.
+    Exit,
+}
+
+/// Reads what follows the slash.
+///
+/// # Errors
+/// What is wrong with it, and the closest command.
+pub(super) fn parse(text: &str) -> Result<Slash, String> {
+    let (name, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
+    let rest = Some(rest.trim())
+        .filter(|rest| !rest.is_empty())
+        .map(str::to_owned);
+    let bare = |slash: Slash| match &rest {
+        None => Ok(slash),
+        Some(rest) => Err(format!("/{name} stands alone: what is {rest:?} for?")),
+    };
+    match name {
+        "help" | "?" => bare(Slash::Help),
+        "clear" => bare(Slash::Clear),
+        "kv" => bare(Slash::Kv),
+        "stats" => bare(Slash::Stats),
+        "exit" | "bye" | "quit" => bare(Slash::Exit),
+        "system" => Ok(Slash::System(rest)),
+        "model" => Ok(Slash::Model(rest)),
+        "set" => set(rest),
+        _ => Err(unknown(name)),
+    }
+}
+
+fn set(rest: Option<String>) -> Result<Slash, String> {
+    let Some(rest) = rest else {
+        return Ok(Slash::Set(None));
+    };
+    let pair = rest.split_once(|c: char| c.is_whitespace() || c == '=');
+    let (key, value) = pair.ok_or_else(|| format!("/set {rest} needs a value"))?;
+    Ok(Slash::Set(Some((key.to_owned(), value.trim().to_owned()))))
+}
+
+fn unknown(name: &str) -> String {
+    match nearest(name, &NAMES) {
+        Some(near) => format!("there is no /{name}: did you mean /{near}?"),
+        None => format!("there is no /{name}: /help lists what there is"),
+    }
+}
+
+/// Of `known`, the name that is nearest to `wrong`, if it is near.
+pub(super) fn nearest<'a>(wrong: &str, known: &[&'a str]) -> Option<&'a str> {
+    let scored = known
+        .iter()
+        .map(|name| (strsim::jaro_winkler(wrong, name), *name));
+    let best = scored.max_by(|a, b| a.0.total_cmp(&b.0))?;
+    (best.0 > 0.7).then_some(best.1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_read() {
+        let own = |text: &str| Some(text.to_owned());
+        let table = [
+            ("help", Slash::Help),
+            ("bye", Slash::Exit),
+            ("system be  brief ", Slash::System(own("be  brief"))),
+            ("system", Slash::System(None)),
+            ("model smollm2", Slash::Model(own("smollm2"))),
+            ("set", Slash::Set(None)),
+            (
+                "set top_k 5",
+                Slash::Set(Some(("top_k".to_owned(), "5".to_owned()))),
+            ),
+            (
+                "set top_k=5",
+                Slash::Set(Some(("top_k".to_owned(), "5".to_owned()))),
+            ),
+        ];
+        for (text, expected) in table {
+            assert_eq!(parse(text), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_slip_is_told_its_closest_command() {
+        for (text, part) in [
+            ("sytem x", "did you mean /system"),
+            ("stat", "did you mean /stats"),
+            ("zzz", "/help lists"),
+            ("clear all", "stands alone"),
+            ("set top_k", "needs a value"),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+}

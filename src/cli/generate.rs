@@ -1,0 +1,176 @@
+//! One generation of a command: prompt in, parts of text out, stopped by a signal.
+
+use std::time::{Duration, SystemTime};
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use super::exit::Signal;
+use super::flags::Drawing;
+use super::signals::Signals;
+use crate::ids::{ModelId, RequestId, TokenId};
+use crate::kv::{KvChoice, KvReport};
+use crate::runtime::{Ask, Finish, Piece, Runtime, ServedModel};
+use crate::sched::Usage;
+use crate::text::{Message, RenderOptions};
+
+/// What came of a generation.
+pub(super) struct Generated {
+    /// The text, as far as it came.
+    pub(super) text: String,
+    /// How it ended.
+    pub(super) end: End,
+}
+
+/// How a generation ended.
+pub(super) enum End {
+    /// By itself.
+    Done(Finish),
+    /// By a signal: the work is cancelled.
+    Stopped(Signal),
+}
+
+/// Generates, and hands on each part of the text as it comes.
+///
+/// # Errors
+/// When the prompt does not fit, the engine fails, or `part` fails.
+pub(super) async fn generate(
+    runtime: &Runtime,
+    model: &ServedModel,
+    prompt: Vec<TokenId>,
+    drawing: &Drawing,
+    signals: &mut Signals,
+    mut part: impl FnMut(&str) -> Result<()>,
+) -> Result<Generated> {
+    let request = model.request(Ask {
+        id: RequestId::random(),
+        prompt,
+        max_tokens: drawing.limit(),
+        ignore_eos: false,
+        sampling: drawing.params()?,
+        kv: KvChoice::default(),
+    })?;
+    let mut answer = runtime.generate(model, request, drawing.matcher()?).await?;
+    let mut text = String::new();
+    loop {
+        let piece = tokio::select! {
+            piece = answer.next() => piece,
+            signal = signals.next() => {
+                let end = End::Stopped(signal);
+                return Ok(Generated { text, end });
+            }
+        };
+        match piece {
+            Some(Ok(Piece::Text { text: more, .. })) => {
+                if !more.is_empty() {
+                    part(&more)?;
+                    text.push_str(&more);
+                }
+            }
+            Some(Ok(Piece::Done(finish))) => {
+                let end = End::Done(finish);
+                return Ok(Generated { text, end });
+            }
+            Some(Err(failure)) => return Err(failure.into()),
+            None => anyhow::bail!("the answer ended without an end: this is a defect of llamahome"),
+        }
+    }
+}
+
+/// The prompt of a chat.
+///
+/// # Errors
+/// When the template refuses the messages.
+pub(super) fn chat_prompt(model: &ServedModel, messages: &[Message]) -> Result<Vec<TokenId>> {
+    Ok(model
+        .template
+        .render_ids(&model.tokenizer, messages, &render_options())?)
+}
+
+/// How this program renders a chat.
+pub(super) fn render_options() -> RenderOptions {
+    RenderOptions {
+        now: Some(SystemTime::now()),
+        ..RenderOptions::default()
+    }
+}
+
+/// An answer as one object; of one that was stopped there is only the text.
+pub(super) fn answer_json(model: &ModelId, generated: &Generated) -> Value {
+    match &generated.end {
+        End::Stopped(_) => json!({ "model": model, "text": generated.text, "finish_reason": null }),
+        End::Done(finish) => json!({
+            "model": model,
+            "text": generated.text,
+            "finish_reason": finish.reason,
+            "usage": usage_json(&finish.usage),
+            "kv": finish.kv,
+            "timings": timings_json(&finish.usage),
+        }),
+    }
+}
+
+/// Token counts as the APIs give them.
+fn usage_json(usage: &Usage) -> Value {
+    json!({
+        "prompt_tokens": usage.prompt_tokens,
+        "cached_tokens": usage.cached_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+    })
+}
+
+/// Times in milliseconds, and the rate of the tokens after the first.
+fn timings_json(usage: &Usage) -> Value {
+    let ms = |time: Duration| (time.as_secs_f64() * 1e6).round() / 1e3;
+    json!({
+        "queue_ms": ms(usage.queue),
+        "first_token_ms": ms(usage.first_token),
+        "total_ms": ms(usage.total),
+        "tokens_per_s": tokens_per_s(usage),
+    })
+}
+
+/// Decoded tokens a second, the first one left out; none when there were fewer than two.
+pub(super) fn tokens_per_s(usage: &Usage) -> Option<f64> {
+    let after_first = usage.completion_tokens.checked_sub(1).filter(|&n| n > 0)?;
+    let seconds = usage.total.saturating_sub(usage.first_token).as_secs_f64();
+    (seconds > 0.0).then(|| (after_first as f64 / seconds * 100.0).round() / 100.0)
+}
+
+/// A KV report in words.
+pub(super) fn kv_words(kv: &KvReport) -> String {
+    let budget = match kv.budget {
+        Some(budget) => format!("keeps at most {budget} tokens per layer and KV head"),
+        None => "keeps every token".to_owned(),
+    };
+    format!(
+        "policy {} {budget}: {} seen, {} kept, {} evicted; {} of KV cache",
+        kv.policy,
+        kv.tokens_seen,
+        kv.tokens_kept,
+        kv.evicted,
+        super::output::size(kv.bytes as u64)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rate_leaves_the_prompt_out() {
+        let usage = Usage {
+            completion_tokens: 11,
+            first_token: Duration::from_secs(5),
+            total: Duration::from_secs(7),
+            ..Usage::default()
+        };
+        assert_eq!(tokens_per_s(&usage), Some(5.0));
+        let one = Usage {
+            completion_tokens: 1,
+            ..usage
+        };
+        assert_eq!(tokens_per_s(&one), None);
+    }
+}

@@ -1,0 +1,142 @@
+//! `perplexity`: how well a model predicts a text.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+
+use super::exit::Exit;
+use super::flags::{Global, ModelFlags};
+use super::host::Host;
+use super::output;
+use crate::config::Overrides;
+use crate::kv::{KvChoice, Policy};
+use crate::llama::{PerplexityOptions, perplexity};
+use crate::sched::Forward;
+use crate::text::Specials;
+
+/// The flags of `perplexity`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The model: an installed name, one of the catalogue, or a path
+    model: String,
+    /// The text
+    #[arg(long, value_name = "FILE")]
+    file: PathBuf,
+    /// Measure this many tokens; absent = all that the context holds
+    #[arg(long, value_name = "N")]
+    tokens: Option<usize>,
+    /// Cut the text to this many characters before it is tokenized
+    #[arg(long, value_name = "N")]
+    chars: Option<usize>,
+    /// Feed one token at a time, as an answer is generated; a KV policy that evicts needs it
+    #[arg(long)]
+    stepwise: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    flags: ModelFlags,
+}
+
+/// Runs the command. Without a KV flag every token is kept.
+///
+/// # Errors
+/// When the model or the text cannot be read, or the text is too short or too long.
+pub(super) fn run(global: &Global, args: &Args) -> Result<Exit> {
+    let mut overrides = Overrides::new();
+    args.flags.add_to(&mut overrides);
+    let mut host = Host::open(global, overrides)?;
+    let text = std::fs::read_to_string(&args.file)
+        .with_context(|| format!("cannot read {}", args.file.display()))?;
+    host.start_log()?;
+    host.ensure(&args.model)?;
+    let (models, ..) = host.models();
+    let (model, mut forward) = models.load(&args.model)?;
+    let context = forward.model().context();
+    let dtype = forward.model().compute().dtype_name();
+
+    let text = first_chars(&text, args.chars);
+    let mut ids = model.tokenizer.encode(text, Specials::Parse)?;
+    let wanted = args.tokens.unwrap_or(context);
+    anyhow::ensure!(
+        wanted <= context,
+        "{wanted} tokens do not fit the context of {context}: lower --tokens"
+    );
+    if let Some(tokens) = args.tokens.filter(|&tokens| tokens > ids.len()) {
+        anyhow::bail!(
+            "the text has {} tokens and --tokens asks for {tokens}: give a longer text",
+            ids.len()
+        );
+    }
+    ids.truncate(wanted);
+
+    let settings = host.settings();
+    let policy = match args.flags.names_kv() {
+        true => KvChoice::default().resolve(&settings.kv, context, forward.kv_shape())?,
+        false => Policy::Full,
+    };
+    let options = PerplexityOptions {
+        policy,
+        stepwise: args.stepwise,
+        chunk: settings.model.prefill_chunk,
+    };
+    let bar = bar(ids.len(), host.quiet());
+    let nll = perplexity(&mut forward, &ids, &options, &mut |fed| {
+        bar.set_position(fed as u64)
+    })?;
+    bar.finish_and_clear();
+    if args.json {
+        output::json(&json!({
+            "file": args.file,
+            "tokens": nll.tokens,
+            "mean_nll": nll.mean_nll,
+            "perplexity": nll.perplexity,
+            "dtype": dtype,
+            "kv": nll.kv,
+            "stepwise": args.stepwise,
+        }))?;
+    } else {
+        output::line(format!(
+            "perplexity {:.4} (mean negative log-likelihood {:.6} nats) over {} tokens in {dtype}",
+            nll.perplexity, nll.mean_nll, nll.tokens
+        ))?;
+        output::line(super::generate::kv_words(&nll.kv))?;
+    }
+    Ok(Exit::Done)
+}
+
+fn first_chars(text: &str, chars: Option<usize>) -> &str {
+    let end = chars.and_then(|chars| text.char_indices().nth(chars));
+    end.map_or(text, |(end, _)| text.split_at(end).0)
+}
+
+/// Hidden where standard error is no terminal.
+fn bar(tokens: usize, quiet: bool) -> ProgressBar {
+    if quiet {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(tokens as u64);
+    match ProgressStyle::with_template("{pos}/{len} tokens [{bar:30}] {per_sec} {eta}") {
+        Ok(style) => bar.with_style(style.progress_chars("=> ")),
+        Err(_) => bar,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_cut_between_characters() {
+        for (chars, cut) in [
+            (None, "aéb"),
+            (Some(2), "aé"),
+            (Some(0), ""),
+            (Some(9), "aéb"),
+        ] {
+            assert_eq!(first_chars("aéb", chars), cut);
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! `run`: one prompt, one answer.
+
+use std::io::{IsTerminal, Read};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::exit::{Exit, Usage};
+use super::flags::{Drawing, Global, ModelFlags, SamplingFlags};
+use super::generate::{End, answer_json, chat_prompt, generate};
+use super::host::Host;
+use super::output;
+use super::signals::Signals;
+use crate::config::Overrides;
+use crate::sched::FinishReason;
+use crate::text::{Message, Role};
+
+/// The flags of `run`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The model: an installed name, one of the catalogue, or a path
+    model: String,
+    /// The prompt; without one, or where it says `-`, standard input is read
+    prompt: Vec<String>,
+    /// Instructions before the prompt
+    #[arg(long, value_name = "TEXT", conflicts_with = "raw")]
+    system: Option<String>,
+    /// Continue the prompt as it is, without the model's chat template
+    #[arg(long)]
+    raw: bool,
+    /// Print one JSON object when the answer is complete
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    sampling: SamplingFlags,
+    #[command(flatten)]
+    flags: ModelFlags,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When the model cannot be had or the prompt cannot be answered.
+pub(super) fn run(global: &Global, args: Args) -> Result<Exit> {
+    let mut overrides = Overrides::new();
+    args.flags.add_to(&mut overrides);
+    let mut host = Host::open(global, overrides)?;
+    let drawing = args.sampling.drawing(&host.settings().sampling)?;
+    let prompt = prompt(&args.prompt)?;
+    host.start_log()?;
+    host.ensure(&args.model)?;
+    actix::System::new().block_on(answer(&host, &args, prompt, &drawing))
+}
+
+/// The words of the command line, with standard input for `-` or for none.
+fn prompt(words: &[String]) -> Result<String> {
+    if words.is_empty() && std::io::stdin().is_terminal() {
+        let what = "there is no prompt: write it after the model, pipe it in, or give - to type it";
+        return Err(Usage(what.to_owned()).into());
+    }
+    let piped = words.is_empty() || words.iter().any(|word| word == "-");
+    let mut input = String::new();
+    if piped {
+        let read = std::io::stdin().read_to_string(&mut input);
+        read.context("cannot read the prompt from standard input")?;
+    }
+    let input = input.strip_suffix('\n').unwrap_or(&input);
+    if words.is_empty() {
+        return Ok(input.to_owned());
+    }
+    let words = words
+        .iter()
+        .map(|word| if word == "-" { input } else { word });
+    Ok(words.collect::<Vec<_>>().join(" "))
+}
+
+async fn answer(host: &Host, args: &Args, prompt: String, drawing: &Drawing) -> Result<Exit> {
+    let runtime = host.boot(None)?;
+    let model = runtime.model(Some(&args.model)).await?;
+    let ids = if args.raw {
+        model.tokenizer.encode_prompt(&prompt)?
+    } else {
+        let system = args
+            .system
+            .iter()
+            .map(|text| Message::new(Role::System, text));
+        let messages: Vec<_> = system.chain([Message::new(Role::User, prompt)]).collect();
+        chat_prompt(&model, &messages)?
+    };
+    // Until here a signal ends the process by itself.
+    let mut signals = Signals::listen().context("cannot listen for signals")?;
+    let stream = |part: &str| {
+        if args.json {
+            Ok(())
+        } else {
+            output::answer(part)
+        }
+    };
+    let generated = generate(&runtime, &model, ids, drawing, &mut signals, stream).await?;
+    if args.json {
+        output::json(&answer_json(&model.id, &generated))?;
+    } else {
+        output::line("")?;
+    }
+    match &generated.end {
+        End::Stopped(signal) => return Ok(Exit::By(*signal)),
+        End::Done(finish)
+            if finish.reason == FinishReason::Length && !args.json && !host.quiet() =>
+        {
+            eprintln!(
+                "(the answer was ended at {} tokens)",
+                finish.usage.completion_tokens
+            );
+        }
+        End::Done(_) => {}
+    }
+    runtime.shutdown(Duration::from_secs(1)).await;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,62 @@
+//! The body of a request, bounded, as a JSON object.
+
+use actix_web::http::header::{self, HeaderMap};
+use actix_web::web::{BytesMut, Payload};
+use futures_util::StreamExt;
+
+use super::wire::{ApiError, Fields};
+
+/// Reads a body of at most `limit` bytes.
+///
+/// # Errors
+/// 415 for what is no plain JSON, 413 for too much, 400 for broken JSON and for a client that stops halfway.
+pub(super) async fn json(
+    headers: &HeaderMap,
+    mut payload: Payload,
+    limit: usize,
+) -> Result<Fields, ApiError> {
+    check_type(headers)?;
+    let told = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok());
+    if told
+        .and_then(|length| length.parse::<usize>().ok())
+        .is_some_and(|length| length > limit)
+    {
+        return Err(too_large(limit));
+    }
+    let mut body = BytesMut::new();
+    while let Some(chunk) = payload.next().await {
+        let chunk = chunk.map_err(|error| {
+            ApiError::new(
+                400,
+                "incomplete_body",
+                format!("the body did not come whole: {error}"),
+            )
+        })?;
+        if body.len() + chunk.len() > limit {
+            return Err(too_large(limit));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Fields::parse(&body)
+}
+
+/// A form can be sent by any page without asking; JSON cannot.
+fn check_type(headers: &HeaderMap) -> Result<(), ApiError> {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let kind = text(header::CONTENT_TYPE).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    let packed = text(header::CONTENT_ENCODING).is_some_and(|packing| packing != "identity");
+    if kind.eq_ignore_ascii_case("application/json") && !packed {
+        return Ok(());
+    }
+    let text = "the body must be json: send it with \"Content-Type: application/json\" and without Content-Encoding";
+    Err(ApiError::new(415, "unsupported_media_type", text))
+}
+
+fn too_large(limit: usize) -> ApiError {
+    let text =
+        format!("the body is larger than {limit} bytes: send less, or raise http.body_limit");
+    ApiError::new(413, "body_too_large", text)
+}

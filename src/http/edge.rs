@@ -1,0 +1,182 @@
+//! What every request passes: its id, the guard, the clock, the counters and the headers of its answer.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use actix_web::body::{BodySize, BoxBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::error::InternalError;
+use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use actix_web::middleware::Next;
+use actix_web::web::{Bytes, Data};
+use actix_web::{Error, HttpMessage, HttpResponse};
+
+use super::guard::Pass;
+use super::respond;
+use super::routes::label;
+use super::serve::State;
+use super::wire::ApiError;
+use crate::ids::RequestId;
+use crate::telemetry::{InFlight, Metrics};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// When a request must be over.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Deadline(pub(super) Instant);
+
+/// The middleware around all routes, known and unknown.
+pub(super) async fn edge(
+    state: Data<State>,
+    req: ServiceRequest,
+    next: Next<BoxBody>,
+) -> Result<ServiceResponse<Counted>, Error> {
+    let deadline = Instant::now() + state.timeout;
+    let sent = req
+        .headers()
+        .get(REQUEST_ID)
+        .and_then(|id| id.to_str().ok());
+    let id = sent
+        .and_then(|id| id.parse().ok())
+        .unwrap_or_else(RequestId::random);
+    let count = Count::new(&state, label(req.path()), &id);
+    let mut extra = HeaderMap::new();
+    if let Ok(value) = HeaderValue::from_str(id.as_str()) {
+        extra.insert(REQUEST_ID, value);
+    }
+    share(&state, req.headers(), &mut extra);
+    match state.guard.check(req.method(), req.path(), req.headers()) {
+        Err(error) => {
+            state.runtime.metrics().rejected(match error.status {
+                401 => "unauthorized",
+                _ => "forbidden",
+            });
+            return Ok(count.track(req.into_response(respond::error(&error)), extra));
+        }
+        Ok(Pass::Preflight) => return Ok(count.track(req.into_response(preflight()), extra)),
+        Ok(Pass::Request) => {}
+    }
+    req.extensions_mut().insert(id);
+    req.extensions_mut().insert(Deadline(deadline));
+    match tokio::time::timeout_at(deadline.into(), next.call(req)).await {
+        Ok(Ok(response)) => {
+            if state.runtime.draining() {
+                extra.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok(count.track(response, extra))
+        }
+        Ok(Err(error)) => Err(error),
+        Err(_) => {
+            // The request is gone with the future that held it, so the answer goes out as an error.
+            let mut response = respond::error(&ApiError::timeout());
+            set(&mut response, extra);
+            count.end(response.status().as_u16());
+            Err(InternalError::from_response("timeout", response).into())
+        }
+    }
+}
+
+/// Lets a listed page read the answer.
+fn share(state: &State, headers: &HeaderMap, extra: &mut HeaderMap) {
+    if let Some(origin) = state.guard.allowed_origin(headers) {
+        extra.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+        extra.insert(header::VARY, HeaderValue::from_static("Origin"));
+        let shown = HeaderValue::from_static("x-request-id, retry-after");
+        extra.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, shown);
+    }
+}
+
+fn preflight() -> HttpResponse {
+    HttpResponse::NoContent()
+        .insert_header((header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST"))
+        .insert_header((
+            header::ACCESS_CONTROL_ALLOW_HEADERS,
+            "authorization, content-type, x-request-id",
+        ))
+        .insert_header((header::ACCESS_CONTROL_MAX_AGE, "600"))
+        .finish()
+}
+
+fn set<B>(response: &mut HttpResponse<B>, extra: HeaderMap) {
+    for (name, value) in extra {
+        response.headers_mut().insert(name, value);
+    }
+}
+
+/// A request that is being counted.
+struct Count {
+    metrics: Metrics,
+    _in_flight: InFlight,
+    route: &'static str,
+    started: Instant,
+    id: RequestId,
+}
+
+impl Count {
+    fn new(state: &State, route: &'static str, id: &RequestId) -> Self {
+        let metrics = state.runtime.metrics().clone();
+        Count {
+            _in_flight: metrics.request_started(),
+            metrics,
+            route,
+            started: Instant::now(),
+            id: id.clone(),
+        }
+    }
+
+    fn track(
+        self,
+        mut response: ServiceResponse<BoxBody>,
+        extra: HeaderMap,
+    ) -> ServiceResponse<Counted> {
+        set(response.response_mut(), extra);
+        let status = response.status().as_u16();
+        response.map_body(|_, body| Counted {
+            body,
+            count: Some((self, status)),
+        })
+    }
+
+    fn end(self, status: u16) {
+        let took = self.started.elapsed();
+        self.metrics.request_finished(self.route, status, took);
+        let ms = took.as_millis() as u64;
+        tracing::debug!(
+            request = self.id.as_str(),
+            route = self.route,
+            status,
+            ms,
+            "answered"
+        );
+    }
+}
+
+/// A body that is counted as answered when it was sent or given up.
+pub(super) struct Counted {
+    body: BoxBody,
+    count: Option<(Count, u16)>,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        if let Some((count, status)) = self.count.take() {
+            count.end(status);
+        }
+    }
+}
+
+impl MessageBody for Counted {
+    type Error = <BoxBody as MessageBody>::Error;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        Pin::new(&mut self.body).poll_next(cx)
+    }
+}

@@ -1,0 +1,252 @@
+//! From a read request to running generations.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpMessage, HttpRequest, HttpResponse};
+use futures_util::future::try_join_all;
+
+use super::edge::Deadline;
+use super::logprobs::Teller;
+use super::models::{unix_seconds, unknown};
+use super::respond;
+use super::serve::State;
+use super::stream::{self, Stream};
+use super::trail::Trail;
+use super::wire::{ApiError, Choice, Endpoint, Envelope, Shared, Timings, UsageOut};
+use crate::ids::{ModelId, RequestId, TokenId};
+use crate::runtime::{self, Ask, Finish, ServedModel, TokenPiece};
+use crate::sample::{SamplingParams, StopMatcher};
+
+/// A request under way, as handlers hand it on.
+pub(super) struct Job {
+    pub(super) id: RequestId,
+    pub(super) deadline: Instant,
+    pub(super) trail: Trail,
+}
+
+impl Job {
+    /// What `edge` has put beside the request.
+    pub(super) fn new(state: &State, req: &HttpRequest, endpoint: Endpoint) -> Self {
+        let id = req.extensions().get::<RequestId>().cloned();
+        let id = id.unwrap_or_else(RequestId::random);
+        let deadline = req
+            .extensions()
+            .get::<Deadline>()
+            .map(|deadline| deadline.0);
+        let who = state.guard.who();
+        Job {
+            trail: Trail::new(&state.runtime, id.clone(), endpoint.route(), who),
+            id,
+            deadline: deadline.unwrap_or_else(|| Instant::now() + state.timeout),
+        }
+    }
+
+    /// Answers with an error and ends the record.
+    pub(super) fn refuse(mut self, error: ApiError) -> HttpResponse {
+        self.trail.ended(&error);
+        respond::error(&error)
+    }
+
+    /// Tells developers what a body said that nobody reads.
+    pub(super) fn log_unknown(&self, fields: &[String]) {
+        if !fields.is_empty() {
+            let some: Vec<&str> = fields.iter().take(16).map(String::as_str).collect();
+            tracing::debug!(request = self.id.as_str(), fields = ?some, "unknown fields were passed over");
+        }
+    }
+}
+
+/// A request that was read, its prompts as ids.
+pub(super) struct Prepared {
+    pub(super) model: Arc<ServedModel>,
+    pub(super) prompts: Vec<Vec<TokenId>>,
+    pub(super) shared: Shared,
+}
+
+/// One choice that is being generated.
+pub(super) struct Running {
+    pub(super) answer: runtime::Answer,
+    pub(super) prompt: Vec<TokenId>,
+    /// Whether it is the first of its prompt, whose tokens are counted once.
+    pub(super) first: bool,
+}
+
+/// What all choices of an answer share.
+pub(super) struct Telling {
+    pub(super) envelope: Envelope,
+    pub(super) model: Arc<ServedModel>,
+    pub(super) logprobs: bool,
+    pub(super) token_ids: bool,
+    pub(super) include_usage: bool,
+}
+
+/// The model of a job, which is noted in its record.
+pub(super) async fn find_model(
+    state: &State,
+    job: &mut Job,
+    name: Option<&str>,
+) -> Result<Arc<ServedModel>, ApiError> {
+    job.trail.model(name.unwrap_or_default());
+    let model = by_name(state, name).await?;
+    job.trail.model(model.id.as_str());
+    Ok(model)
+}
+
+/// The model of this name. Only names of models are looked up: a path would let clients open files.
+pub(super) async fn by_name(
+    state: &State,
+    name: Option<&str>,
+) -> Result<Arc<ServedModel>, ApiError> {
+    if let Some(name) = name.filter(|name| name.parse::<ModelId>().is_err()) {
+        return Err(unknown(name));
+    }
+    Ok(state.runtime.model(name).await?)
+}
+
+/// Runs what takes long on a thread that is made for it.
+pub(super) async fn off_thread<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ApiError> {
+    let lost = || {
+        ApiError::new(
+            500,
+            "internal_error",
+            "the work on the request failed: try again",
+        )
+    };
+    actix_web::web::block(work).await.map_err(|_| lost())
+}
+
+/// Generates `n` choices of every prompt, and answers at once or in pieces.
+pub(super) async fn answer(
+    state: &State,
+    mut job: Job,
+    endpoint: Endpoint,
+    prepared: Prepared,
+) -> HttpResponse {
+    let Prepared {
+        model,
+        prompts,
+        shared,
+    } = prepared;
+    job.trail.prompt(prompts.iter().map(Vec::len).sum());
+    let running = match start(state, &model, &job.id, prompts, &shared).await {
+        Ok(running) => running,
+        Err(error) => return job.refuse(endpoint.rename(error)),
+    };
+    let created = unix_seconds(SystemTime::now());
+    let name = model.id.to_string();
+    let telling = Telling {
+        envelope: Envelope::new(endpoint, &job.id, created, name, shared.include_usage),
+        model,
+        logprobs: shared.sampling.logprobs.is_some(),
+        token_ids: shared.token_ids,
+        include_usage: shared.include_usage,
+    };
+    if shared.stream {
+        return stream::response(Stream::new(telling, running, job));
+    }
+    match whole(telling, running, &mut job.trail).await {
+        Ok(response) => response,
+        Err(error) => job.refuse(error),
+    }
+}
+
+/// Submits every choice; if one is refused, those before it are dropped and so cancelled.
+async fn start(
+    state: &State,
+    model: &ServedModel,
+    id: &RequestId,
+    prompts: Vec<Vec<TokenId>>,
+    shared: &Shared,
+) -> Result<Vec<Running>, ApiError> {
+    let stop = StopMatcher::new(shared.stop.clone())?;
+    let params = SamplingParams::checked(state.sampling.fill(shared.sampling.clone()))?;
+    let default = state.sampling.max_tokens.map(|tokens| tokens as usize);
+    let mut requests = Vec::new();
+    for prompt in prompts {
+        for place in 0..shared.n {
+            let seed = match shared.sampling.seed {
+                Some(seed) => seed.wrapping_add(place as u64),
+                None => rand::random(),
+            };
+            let request = model.request(Ask {
+                id: id.clone(),
+                prompt: prompt.clone(),
+                max_tokens: shared.max_tokens.or(default),
+                ignore_eos: shared.ignore_eos,
+                sampling: SamplingParams {
+                    seed,
+                    ..params.clone()
+                },
+                kv: shared.kv.clone(),
+            })?;
+            requests.push((place == 0, prompt.clone(), request));
+        }
+    }
+    let mut running = Vec::new();
+    for (first, prompt, request) in requests {
+        let answer = state.runtime.generate(model, request, stop.clone()).await?;
+        running.push(Running {
+            answer,
+            prompt,
+            first,
+        });
+    }
+    Ok(running)
+}
+
+/// The answer at once.
+async fn whole(
+    telling: Telling,
+    running: Vec<Running>,
+    trail: &mut Trail,
+) -> Result<HttpResponse, ApiError> {
+    let several = running.len() > 1;
+    let mut prompts = Vec::new();
+    let mut answers = Vec::new();
+    for choice in running {
+        prompts.push((choice.first, choice.prompt));
+        answers.push(choice.answer.collect());
+    }
+    let told = try_join_all(answers).await?;
+    let mut choices = Vec::new();
+    let mut finishes: Vec<(bool, Finish)> = Vec::new();
+    for (index, ((first, prompt), (text, tokens, finish))) in
+        prompts.into_iter().zip(told).enumerate()
+    {
+        trail.generated(finish.usage.completion_tokens);
+        let mut choice = Choice::whole(telling.envelope.endpoint(), index, text);
+        choice.finish_reason = Some(finish.reason);
+        choice.kv = several.then(|| finish.kv.clone());
+        let mut teller = Teller::new(&telling.model.tokenizer, telling.envelope.endpoint());
+        choice.logprobs = telling.logprobs.then(|| teller.tell(&tokens));
+        if telling.token_ids {
+            choice.prompt_token_ids = Some(prompt);
+            choice.token_ids = Some(ids(&tokens));
+        }
+        choices.push(choice);
+        finishes.push((first, finish));
+    }
+    trail.answered();
+    let (usage, timings) = totals(&finishes);
+    let kv = finishes.first().map(|(_, finish)| finish.kv.clone());
+    let answer = telling.envelope.whole(choices, usage, kv, timings);
+    Ok(respond::json(StatusCode::OK, &answer))
+}
+
+pub(super) fn ids(tokens: &[TokenPiece]) -> Vec<TokenId> {
+    tokens.iter().map(|piece| piece.token).collect()
+}
+
+pub(super) fn totals(finishes: &[(bool, Finish)]) -> (UsageOut, Timings) {
+    let usage = UsageOut::sum(
+        finishes
+            .iter()
+            .map(|(first, finish)| (*first, &finish.usage)),
+    );
+    let timings = Timings::longest(finishes.iter().map(|(_, finish)| &finish.usage));
+    (usage, timings)
+}

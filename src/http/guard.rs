@@ -1,0 +1,283 @@
+//! Who may ask: the key, the `Host` that a browser was sent to, and the `Origin` of the page that asks.
+//!
+//! A page of a stranger can make a browser call this machine, and a name of a stranger can point to it (DNS
+//! rebinding); a server that only listens here refuses both by the names in the headers.
+
+use std::net::IpAddr;
+
+use actix_web::http::Method;
+use actix_web::http::header::{self, HeaderMap, HeaderValue};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use super::wire::ApiError;
+use crate::units::Secret;
+
+/// Routes that need no key: they say nothing but whether the process lives.
+pub(super) const OPEN: [&str; 2] = ["/health", "/ready"];
+
+/// The rules of one server.
+#[derive(Debug)]
+pub(super) struct Guard {
+    /// Digest of the key: of equal length whatever was sent, so that comparing takes equally long.
+    key: Option<[u8; 32]>,
+    bound: IpAddr,
+    origins: Vec<String>,
+}
+
+/// What the checks allow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Pass {
+    /// To be answered.
+    Request,
+    /// A browser asks whether a page may ask: answered without any work.
+    Preflight,
+}
+
+impl Guard {
+    /// The rules for a server that listens on `bound`.
+    pub(super) fn new(key: Option<&Secret>, bound: IpAddr, origins: &[String]) -> Self {
+        Guard {
+            key: key.map(|key| digest(key.expose())),
+            bound,
+            origins: origins.to_vec(),
+        }
+    }
+
+    /// Who asks, for the audit record.
+    pub(super) fn who(&self) -> &'static str {
+        if self.key.is_some() { "key" } else { "local" }
+    }
+
+    /// Whether a request may be answered.
+    pub(super) fn check(
+        &self,
+        method: &Method,
+        path: &str,
+        headers: &HeaderMap,
+    ) -> Result<Pass, ApiError> {
+        let host = self.host(headers)?;
+        let cross = self.origin(headers, host)?;
+        let asks_first = headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+        if cross.is_some() && method == Method::OPTIONS && asks_first {
+            return Ok(Pass::Preflight);
+        }
+        if !OPEN.contains(&path) {
+            self.key(headers)?;
+        }
+        Ok(Pass::Request)
+    }
+
+    /// The foreign origin that may read the answer.
+    pub(super) fn allowed_origin<'a>(&self, headers: &'a HeaderMap) -> Option<&'a HeaderValue> {
+        let origin = headers.get(header::ORIGIN)?;
+        let text = origin.to_str().ok()?;
+        self.origins
+            .iter()
+            .any(|known| known == text)
+            .then_some(origin)
+    }
+
+    fn host<'a>(&self, headers: &'a HeaderMap) -> Result<Option<&'a str>, ApiError> {
+        let mut all = headers.get_all(header::HOST);
+        let host = match (all.next(), all.next()) {
+            (Some(host), None) => host.to_str().ok(),
+            _ => None,
+        };
+        let here = host.is_some_and(|host| self.names_us(host));
+        if self.bound.is_loopback() && !here {
+            let text =
+                "the Host header does not name this machine: call it by localhost or its address";
+            return Err(ApiError::new(403, "host_not_allowed", text));
+        }
+        Ok(host)
+    }
+
+    fn names_us(&self, host: &str) -> bool {
+        let name = match host.strip_prefix('[') {
+            Some(rest) => rest.split(']').next().unwrap_or_default(),
+            None => host.split(':').next().unwrap_or_default(),
+        };
+        let address = name.parse::<IpAddr>();
+        name.eq_ignore_ascii_case("localhost")
+            || address.is_ok_and(|address| address.is_loopback() || address == self.bound)
+    }
+
+    /// The origin, if it is another one than ours.
+    fn origin<'a>(
+        &self,
+        headers: &'a HeaderMap,
+        host: Option<&str>,
+    ) -> Result<Option<&'a HeaderValue>, ApiError> {
+        let Some(origin) = headers.get(header::ORIGIN) else {
+            return Ok(None);
+        };
+        let ours = |text: &str| {
+            let place = text
+                .strip_prefix("http://")
+                .or_else(|| text.strip_prefix("https://"));
+            place.is_some() && place == host
+        };
+        if origin.to_str().is_ok_and(ours) {
+            return Ok(None);
+        }
+        if self.allowed_origin(headers).is_some() {
+            return Ok(Some(origin));
+        }
+        let text = "web pages of this origin may not call the server: add it to http.cors_origins";
+        Err(ApiError::new(403, "origin_not_allowed", text))
+    }
+
+    fn key(&self, headers: &HeaderMap) -> Result<(), ApiError> {
+        let Some(expected) = &self.key else {
+            return Ok(());
+        };
+        let sent = headers
+            .get(header::AUTHORIZATION)
+            .and_then(|value| value.to_str().ok());
+        let bearer = sent.and_then(|text| {
+            let (scheme, key) = text.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then_some(key.trim())
+        });
+        match bearer {
+            Some(key) if bool::from(digest(key).ct_eq(expected)) => Ok(()),
+            Some(_) => Err(ApiError::new(
+                401,
+                "invalid_api_key",
+                "the api key is not the right one",
+            )),
+            None => {
+                let text = "an api key is needed: send it as \"Authorization: Bearer <key>\"";
+                Err(ApiError::new(401, "missing_api_key", text))
+            }
+        }
+    }
+}
+
+fn digest(text: &str) -> [u8; 32] {
+    Sha256::digest(text.as_bytes()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use actix_web::http::header::HeaderName;
+
+    fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in pairs {
+            let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+            map.append(name, HeaderValue::from_str(value).unwrap());
+        }
+        map
+    }
+
+    fn code(guard: &Guard, path: &str, pairs: &[(&str, &str)]) -> Option<&'static str> {
+        guard
+            .check(&Method::GET, path, &headers(pairs))
+            .err()
+            .map(|error| error.code)
+    }
+
+    #[test]
+    fn a_server_that_listens_here_is_only_called_by_its_own_names() {
+        let guard = Guard::new(None, "127.0.0.1".parse().unwrap(), &[]);
+        for host in [
+            "localhost",
+            "LOCALHOST:80",
+            "127.0.0.1:8085",
+            "127.9.9.9",
+            "[::1]:80",
+        ] {
+            assert_eq!(code(&guard, "/", &[("host", host)]), None, "{host}");
+        }
+        for host in [
+            "evil.example",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "192.168.0.1",
+            "",
+            "[",
+            "[::2]",
+        ] {
+            assert_eq!(
+                code(&guard, "/", &[("host", host)]),
+                Some("host_not_allowed"),
+                "{host}"
+            );
+        }
+        assert_eq!(code(&guard, "/", &[]), Some("host_not_allowed"));
+        let twice = [("host", "localhost"), ("host", "evil.example")];
+        assert_eq!(code(&guard, "/", &twice), Some("host_not_allowed"));
+        let open = Guard::new(None, "0.0.0.0".parse().unwrap(), &[]);
+        assert_eq!(code(&open, "/", &[("host", "model.lan")]), None);
+    }
+
+    #[test]
+    fn only_listed_pages_and_our_own_may_ask() {
+        let listed = ["https://app.example".to_owned()];
+        let guard = Guard::new(None, "127.0.0.1".parse().unwrap(), &listed);
+        let from = |origin| [("host", "localhost:8085"), ("origin", origin)];
+        for origin in [
+            "https://app.example",
+            "http://localhost:8085",
+            "https://localhost:8085",
+        ] {
+            assert_eq!(code(&guard, "/", &from(origin)), None, "{origin}");
+        }
+        for origin in [
+            "null",
+            "https://evil.example",
+            "http://localhost:9999",
+            "https://app.example.evil",
+            "localhost:8085",
+        ] {
+            assert_eq!(
+                code(&guard, "/", &from(origin)),
+                Some("origin_not_allowed"),
+                "{origin}"
+            );
+        }
+        let mut ask = headers(&from("https://app.example"));
+        ask.insert(
+            header::ACCESS_CONTROL_REQUEST_METHOD,
+            HeaderValue::from_static("POST"),
+        );
+        assert_eq!(
+            guard.check(&Method::OPTIONS, "/", &ask).unwrap(),
+            Pass::Preflight
+        );
+    }
+
+    #[test]
+    fn every_path_but_the_open_ones_needs_the_key() {
+        let secret = Secret::new("right").unwrap();
+        let guard = Guard::new(Some(&secret), "127.0.0.1".parse().unwrap(), &[]);
+        let with = |key| [("host", "localhost"), ("authorization", key)];
+        for path in [
+            "/v1/models",
+            "/nowhere",
+            "/health/x",
+            "/health/",
+            "//health",
+        ] {
+            assert_eq!(
+                code(&guard, path, &[("host", "localhost")]),
+                Some("missing_api_key"),
+                "{path}"
+            );
+            assert_eq!(
+                code(&guard, path, &with("Bearer wrong")),
+                Some("invalid_api_key")
+            );
+            assert_eq!(
+                code(&guard, path, &with("Basic right")),
+                Some("missing_api_key")
+            );
+            assert_eq!(code(&guard, path, &with("bearer right")), None);
+        }
+        for path in OPEN {
+            assert_eq!(code(&guard, path, &[("host", "localhost")]), None);
+        }
+    }
+}

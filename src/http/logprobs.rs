@@ -1,0 +1,112 @@
+//! Log-probabilities with the texts of their tokens.
+
+use super::wire::{ByText, ChatLogprob, Endpoint, Logprobs, TopLogprob};
+use crate::ids::TokenId;
+use crate::runtime::TokenPiece;
+use crate::text::{Detokenizer, Tokenizer};
+
+/// What JSON has for minus infinity.
+const LEAST: f32 = -9999.0;
+
+/// Tells the tokens of one choice, in the order in which they come.
+pub(super) struct Teller {
+    tokenizer: Tokenizer,
+    endpoint: Endpoint,
+    /// Counts the characters before the next token.
+    detokenizer: Detokenizer,
+    offset: usize,
+}
+
+impl Teller {
+    /// At the start of a choice.
+    pub(super) fn new(tokenizer: &Tokenizer, endpoint: Endpoint) -> Self {
+        Teller {
+            tokenizer: tokenizer.clone(),
+            endpoint,
+            detokenizer: Detokenizer::new(tokenizer),
+            offset: 0,
+        }
+    }
+
+    /// The next tokens.
+    pub(super) fn tell(&mut self, pieces: &[TokenPiece]) -> Logprobs {
+        match self.endpoint {
+            Endpoint::Chat => Logprobs::Chat {
+                content: pieces.iter().map(|piece| self.entry(piece)).collect(),
+                refusal: None,
+            },
+            Endpoint::Completion => self.lists(pieces),
+        }
+    }
+
+    fn entry(&self, piece: &TokenPiece) -> ChatLogprob {
+        ChatLogprob {
+            own: self.top(piece.token, own(piece)),
+            top_logprobs: best(piece)
+                .iter()
+                .map(|&(token, logprob)| self.top(token, logprob))
+                .collect(),
+        }
+    }
+
+    fn top(&self, token: TokenId, logprob: f32) -> TopLogprob {
+        TopLogprob {
+            token: self.text(token),
+            logprob: finite(logprob),
+            bytes: self.tokenizer.token_bytes(token),
+            token_id: token,
+        }
+    }
+
+    fn lists(&mut self, pieces: &[TokenPiece]) -> Logprobs {
+        let mut offsets = Vec::with_capacity(pieces.len());
+        for piece in pieces {
+            offsets.push(self.offset);
+            self.offset += self.detokenizer.push(piece.token).chars().count();
+        }
+        let by_text = |piece: &TokenPiece| {
+            let mut told: Vec<(String, f32)> = Vec::new();
+            for &(token, logprob) in best(piece) {
+                let text = self.text(token);
+                // Best first, so the first of equal texts is the one to keep.
+                if !told.iter().any(|(known, _)| *known == text) {
+                    told.push((text, finite(logprob)));
+                }
+            }
+            ByText(told)
+        };
+        let by_id = |piece: &TokenPiece| {
+            best(piece)
+                .iter()
+                .map(|&(token, logprob)| (token, finite(logprob)))
+                .collect()
+        };
+        Logprobs::Completion {
+            tokens: pieces.iter().map(|piece| self.text(piece.token)).collect(),
+            token_logprobs: pieces.iter().map(own).collect(),
+            top_logprobs: pieces.iter().map(by_text).collect(),
+            text_offset: offsets,
+            token_ids: pieces.iter().map(|piece| piece.token).collect(),
+            top_logprob_ids: pieces.iter().map(by_id).collect(),
+        }
+    }
+
+    fn text(&self, token: TokenId) -> String {
+        String::from_utf8_lossy(&self.tokenizer.token_bytes(token)).into_owned()
+    }
+}
+
+fn own(piece: &TokenPiece) -> f32 {
+    finite(piece.logprob.as_ref().map_or(LEAST, |told| told.logprob))
+}
+
+fn best(piece: &TokenPiece) -> &[(TokenId, f32)] {
+    piece
+        .logprob
+        .as_ref()
+        .map_or(&[], |told| told.top.as_slice())
+}
+
+fn finite(logprob: f32) -> f32 {
+    if logprob.is_finite() { logprob } else { LEAST }
+}

@@ -1,0 +1,45 @@
+//! The APIs: OpenAI's chat and text completions, streamed and not, and what an operator asks of a daemon.
+//!
+//! [`serve`] binds and hands back a [`Server`] to await. A request passes `edge` (its id, who may ask, how long it may
+//! take, what is counted), is read by `wire` into narrow types, becomes sequences in `generate`, and is told back by
+//! `chat`, `completion` or `stream`. A stream owns its generations: when the client leaves it is dropped, and the
+//! work ends with the step in flight.
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic
+    )
+)]
+
+mod body;
+mod chat;
+mod completion;
+mod edge;
+mod generate;
+mod guard;
+mod health;
+mod logprobs;
+mod models;
+mod readiness;
+mod respond;
+mod routes;
+mod serve;
+mod settings;
+mod stream;
+mod tokens;
+mod trail;
+mod wire;
+
+pub use readiness::Readiness;
+pub use routes::ROUTES;
+pub use serve::{HttpError, Server, serve};
+pub use settings::Config;

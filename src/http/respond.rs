@@ -1,0 +1,28 @@
+//! Values as responses.
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::{HttpResponse, HttpResponseBuilder};
+use serde::Serialize;
+
+use super::wire::ApiError;
+
+/// A body in JSON.
+pub(super) fn json(status: StatusCode, body: &impl Serialize) -> HttpResponse {
+    HttpResponseBuilder::new(status).json(body)
+}
+
+/// An error, with the headers that its status calls for.
+pub(super) fn error(error: &ApiError) -> HttpResponse {
+    let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = json(status, &error.body());
+    let headers = response.headers_mut();
+    if let Some(seconds) = error.retry_after {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if error.status == 401 {
+        let scheme = HeaderValue::from_static("Bearer");
+        headers.insert(header::WWW_AUTHENTICATE, scheme);
+    }
+    response
+}

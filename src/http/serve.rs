@@ -1,0 +1,139 @@
+//! Binding the address, and the server that answers there.
+
+use std::future::IntoFuture;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, SystemTime};
+
+use actix_web::dev::ServerHandle;
+use actix_web::middleware::from_fn;
+use actix_web::web::Data;
+use actix_web::{App, HttpServer};
+
+use super::edge::edge;
+use super::guard::Guard;
+use super::readiness::Readiness;
+use super::routes::routes;
+use super::settings::Config;
+use crate::runtime::Runtime;
+use crate::sample::Defaults;
+
+/// How long the head of a request may take to come.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why there is no server.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    /// Somebody else listens there.
+    #[error(
+        "port {} is in use on {}: stop what listens there, or set http.port to another one (0 takes a free one)",
+        .0.port(), .0.ip()
+    )]
+    PortTaken(SocketAddr),
+    /// Everybody could use it.
+    #[error(
+        "http.host {0} can be reached from other machines: set http.api_key, or listen on 127.0.0.1"
+    )]
+    NoKey(IpAddr),
+    /// The system refuses the address.
+    #[error("cannot listen on {address}: {source}; check http.host and http.port")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// The system's message.
+        source: io::Error,
+    },
+}
+
+/// What every handler sees.
+pub(super) struct State {
+    pub(super) runtime: Runtime,
+    pub(super) sampling: Defaults,
+    pub(super) readiness: Readiness,
+    pub(super) guard: Guard,
+    pub(super) body_limit: usize,
+    pub(super) timeout: Duration,
+    pub(super) started: SystemTime,
+}
+
+/// A server that is bound. It answers once it is awaited or spawned, and ends when its handle says so.
+#[must_use = "a server does nothing until it is awaited"]
+pub struct Server {
+    address: SocketAddr,
+    server: actix_web::dev::Server,
+}
+
+impl Server {
+    /// Where it listens: the port that was taken when port 0 was asked for.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stops it: `stop(true)` closes the listener and lets running answers end, `stop(false)` cuts them off.
+    ///
+    /// To drain, call [`Runtime::shutdown`] first: until the listener closes, new requests are told 503 and when to
+    /// come back, and streams end as their sequences do.
+    pub fn handle(&self) -> ServerHandle {
+        self.server.handle()
+    }
+}
+
+impl IntoFuture for Server {
+    type Output = io::Result<()>;
+    type IntoFuture = actix_web::dev::Server;
+
+    fn into_future(self) -> Self::IntoFuture {
+        self.server
+    }
+}
+
+/// Binds the server of `config`; must run inside of the runtime's actix system. Signals are the caller's.
+///
+/// # Errors
+/// [`HttpError`] when the address cannot be had, or would serve other machines without a key.
+pub fn serve(
+    config: Config,
+    runtime: Runtime,
+    sampling: Defaults,
+    readiness: Readiness,
+) -> Result<Server, HttpError> {
+    if !config.host.is_loopback() && config.api_key.is_none() {
+        return Err(HttpError::NoKey(config.host));
+    }
+    let drain = runtime.config().drain_timeout.get();
+    let guard = Guard::new(config.api_key.as_ref(), config.host, &config.cors_origins);
+    let state = Data::new(State {
+        runtime,
+        sampling,
+        readiness,
+        guard,
+        body_limit: usize::try_from(config.body_limit.bytes()).unwrap_or(usize::MAX),
+        timeout: config.request_timeout.get(),
+        started: SystemTime::now(),
+    });
+    let app = move || {
+        App::new()
+            .app_data(Data::clone(&state))
+            .configure(routes)
+            .wrap(from_fn(edge))
+    };
+    let address = SocketAddr::new(config.host, config.port);
+    let server = HttpServer::new(app)
+        .workers(config.workers)
+        .disable_signals()
+        .client_request_timeout(HEAD_TIMEOUT)
+        // A client that closes its end has left: its work is to stop.
+        .h1_allow_half_closed(false)
+        // The runtime keeps the deadline of a drain; this one only backs it up.
+        .shutdown_timeout(drain.as_secs() + 1)
+        .bind(address)
+        .map_err(|source| match source.kind() {
+            io::ErrorKind::AddrInUse => HttpError::PortTaken(address),
+            _ => HttpError::Bind { address, source },
+        })?;
+    let address = server.addrs().first().copied().unwrap_or(address);
+    Ok(Server {
+        address,
+        server: server.run(),
+    })
+}

@@ -1,0 +1,213 @@
+//! Answers in pieces: server-sent events (<https://html.spec.whatwg.org/multipage/server-sent-events.html>).
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::time::{Duration, Instant};
+
+use actix_web::HttpResponse;
+use actix_web::http::header;
+use actix_web::web::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::{self, LocalBoxStream, SelectAll};
+use serde::Serialize;
+
+use super::generate::{Job, Running, Telling, ids, totals};
+use super::logprobs::Teller;
+use super::wire::{ApiError, Choice, Endpoint, Timings};
+use crate::ids::TokenId;
+use crate::runtime::{Finish, Piece, TokenPiece};
+use crate::sched::Failure;
+
+/// How long a stream may be silent: proxies close one that is.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+type Pieces = LocalBoxStream<'static, (usize, Result<Piece, Failure>)>;
+
+/// One choice that is being told.
+struct Told {
+    teller: Teller,
+    /// Ids of the prompt, until they were told.
+    prompt: Option<Vec<TokenId>>,
+    first: bool,
+    /// Tokens that were recorded.
+    recorded: usize,
+    finish: Option<Finish>,
+}
+
+/// A stream of chunks. It owns its generations.
+pub(super) struct Stream {
+    telling: Telling,
+    job: Job,
+    pieces: SelectAll<Pieces>,
+    choices: Vec<Told>,
+    /// Chunks that wait to be sent.
+    ready: VecDeque<Bytes>,
+    over: bool,
+}
+
+/// The response whose body is `stream`.
+pub(super) fn response(stream: Stream) -> HttpResponse {
+    let chunks = stream::unfold(stream, |mut stream| async move {
+        let chunk = stream.next().await?;
+        Some((Ok::<Bytes, Infallible>(chunk), stream))
+    });
+    HttpResponse::Ok()
+        .insert_header((header::CONTENT_TYPE, "text/event-stream; charset=utf-8"))
+        .insert_header((header::CACHE_CONTROL, "no-cache"))
+        // Otherwise nginx collects chunks before it sends them on.
+        .insert_header(("x-accel-buffering", "no"))
+        .streaming(chunks)
+}
+
+impl Stream {
+    pub(super) fn new(telling: Telling, running: Vec<Running>, job: Job) -> Self {
+        let endpoint = telling.envelope.endpoint();
+        let mut pieces = SelectAll::new();
+        let mut choices = Vec::new();
+        for (index, running) in running.into_iter().enumerate() {
+            let answer = stream::unfold(running.answer, move |mut answer| async move {
+                let piece = answer.next().await?;
+                Some(((index, piece), answer))
+            });
+            pieces.push(answer.boxed_local());
+            choices.push(Told {
+                teller: Teller::new(&telling.model.tokenizer, endpoint),
+                prompt: telling.token_ids.then_some(running.prompt),
+                first: running.first,
+                recorded: 0,
+                finish: None,
+            });
+        }
+        let mut stream = Stream {
+            telling,
+            job,
+            pieces,
+            choices,
+            ready: VecDeque::new(),
+            over: false,
+        };
+        for index in 0..stream.choices.len() {
+            stream.open(index);
+        }
+        stream
+    }
+
+    /// The next chunk; `None` at the end.
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            if let Some(chunk) = self.ready.pop_front() {
+                return Some(chunk);
+            }
+            if self.over {
+                return None;
+            }
+            let silent = Instant::now() + KEEP_ALIVE;
+            let until = silent.min(self.job.deadline);
+            // Only the wait is given up: what a generation has done is kept inside of it.
+            match tokio::time::timeout_at(until.into(), self.pieces.next()).await {
+                Err(_) if until < silent => self.fail(&ApiError::timeout()),
+                Err(_) => return Some(Bytes::from_static(b": waiting\n\n")),
+                Ok(Some((index, Ok(Piece::Text { text, tokens })))) => {
+                    self.piece(index, text, &tokens)
+                }
+                Ok(Some((index, Ok(Piece::Done(finish))))) => self.finish(index, finish),
+                Ok(Some((_, Err(failure)))) => self.fail(&failure.into()),
+                Ok(None) => self.complete(),
+            }
+        }
+    }
+
+    /// Says who speaks (in a chat) and what was read (when ids are asked for).
+    fn open(&mut self, index: usize) {
+        let endpoint = self.telling.envelope.endpoint();
+        let prompt = self
+            .choices
+            .get_mut(index)
+            .and_then(|told| told.prompt.take());
+        if endpoint == Endpoint::Completion && prompt.is_none() {
+            return;
+        }
+        let mut choice = Choice::opening(endpoint, index);
+        choice.prompt_token_ids = prompt;
+        let chunk = frame(&self.telling.envelope.chunk(choice));
+        self.ready.push_back(chunk);
+    }
+
+    fn piece(&mut self, index: usize, text: String, tokens: &[TokenPiece]) {
+        let Some(state) = self.choices.get_mut(index) else {
+            return;
+        };
+        state.recorded += tokens.len();
+        self.job.trail.generated(tokens.len());
+        let told = (self.telling.logprobs || self.telling.token_ids) && !tokens.is_empty();
+        if text.is_empty() && !told {
+            return;
+        }
+        let mut choice = Choice::piece(self.telling.envelope.endpoint(), index, text);
+        choice.logprobs = self.telling.logprobs.then(|| state.teller.tell(tokens));
+        choice.token_ids = self.telling.token_ids.then(|| ids(tokens));
+        let chunk = frame(&self.telling.envelope.chunk(choice));
+        self.ready.push_back(chunk);
+    }
+
+    fn finish(&mut self, index: usize, finish: Finish) {
+        let mut choice = Choice::last(self.telling.envelope.endpoint(), index, finish.reason);
+        if self.choices.len() > 1 {
+            choice.kv = Some(finish.kv.clone());
+        }
+        let timings = Timings::longest([&finish.usage].into_iter());
+        let chunk = frame(
+            &self
+                .telling
+                .envelope
+                .end(choice, finish.kv.clone(), timings),
+        );
+        self.ready.push_back(chunk);
+        if let Some(state) = self.choices.get_mut(index) {
+            // The token that ends a text is counted and not told.
+            let untold = finish
+                .usage
+                .completion_tokens
+                .saturating_sub(state.recorded);
+            self.job.trail.generated(untold);
+            state.finish = Some(finish);
+        }
+    }
+
+    /// All choices are over.
+    fn complete(&mut self) {
+        let told = self.choices.iter_mut();
+        let finishes: Vec<(bool, Finish)> = told
+            .filter_map(|state| Some((state.first, state.finish.take()?)))
+            .collect();
+        if self.telling.include_usage {
+            let (usage, timings) = totals(&finishes);
+            let kv = finishes.first().map(|(_, finish)| finish.kv.clone());
+            let chunk = frame(&self.telling.envelope.counts(usage, kv, timings));
+            self.ready.push_back(chunk);
+        }
+        self.job.trail.answered();
+        self.end();
+    }
+
+    /// The status was sent long ago, so the error goes into the stream.
+    fn fail(&mut self, error: &ApiError) {
+        self.job.trail.ended(error);
+        // Dropping the other choices cancels them.
+        self.pieces = SelectAll::new();
+        self.ready.push_back(frame(&error.body()));
+        self.end();
+    }
+
+    fn end(&mut self) {
+        self.ready
+            .push_back(Bytes::from_static(b"data: [DONE]\n\n"));
+        self.over = true;
+    }
+}
+
+fn frame(value: &impl Serialize) -> Bytes {
+    // Maps with text keys and plain values only: writing them cannot fail.
+    let json = serde_json::to_string(value).unwrap_or_default();
+    Bytes::from(format!("data: {json}\n\n"))
+}

@@ -1,0 +1,277 @@
+//! What both endpoints read alike.
+
+use serde_json::Value;
+
+use crate::kv::KvChoice;
+use crate::sample::RawSampling;
+
+use super::fields::wrong;
+use super::{ApiError, Fields};
+
+/// Most choices of one request.
+pub(super) const MAX_CHOICES: usize = 8;
+/// Most alternatives that are told beside a token.
+pub(super) const MAX_TOP: usize = 20;
+
+/// The parameters that do not depend on the endpoint.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(in crate::http) struct Shared {
+    /// The model; the default one if absent.
+    pub(in crate::http) model: Option<String>,
+    /// Tokens to generate at most.
+    pub(in crate::http) max_tokens: Option<usize>,
+    /// Strings that end an answer.
+    pub(in crate::http) stop: Vec<String>,
+    /// How tokens are drawn; checked against their ranges later.
+    pub(in crate::http) sampling: RawSampling,
+    /// Go on after an end-of-text token.
+    pub(in crate::http) ignore_eos: bool,
+    /// Choices of each prompt.
+    pub(in crate::http) n: usize,
+    /// Whether the answer comes in pieces.
+    pub(in crate::http) stream: bool,
+    /// Whether a stream ends with a chunk of counts.
+    pub(in crate::http) include_usage: bool,
+    /// How the KV cache is bounded.
+    pub(in crate::http) kv: KvChoice,
+    /// Whether ids are told beside text.
+    pub(in crate::http) token_ids: bool,
+}
+
+impl Shared {
+    pub(super) fn read(fields: &mut Fields) -> Result<Self, ApiError> {
+        let older = fields.count("max_tokens")?;
+        let newer = fields.count("max_completion_tokens")?;
+        let stream = fields.flag("stream")?;
+        // Who the caller says they are is taken and used for nothing.
+        fields.string("user")?;
+        Ok(Shared {
+            model: fields.string("model")?,
+            max_tokens: newer.or(older),
+            stop: stop(fields)?,
+            sampling: sampling(fields)?,
+            ignore_eos: fields.flag("ignore_eos")?,
+            n: choices(fields)?,
+            stream,
+            include_usage: stream_options(fields, stream)?,
+            kv: kv(fields)?,
+            token_ids: fields.flag("return_token_ids")?,
+        })
+    }
+}
+
+fn choices(fields: &mut Fields) -> Result<usize, ApiError> {
+    match fields.count("n")? {
+        None => Ok(1),
+        Some(n) if (1..=MAX_CHOICES).contains(&n) => Ok(n),
+        Some(n) => Err(ApiError::bad(
+            "n",
+            format!("is {n}, use 1 to {MAX_CHOICES}"),
+        )),
+    }
+}
+
+fn stop(fields: &mut Fields) -> Result<Vec<String>, ApiError> {
+    match fields.take("stop") {
+        None => Ok(Vec::new()),
+        Some(Value::String(stop)) => Ok(vec![stop]),
+        Some(Value::Array(list)) => {
+            let text = |value: Value| match value {
+                Value::String(text) => Ok(text),
+                other => Err(wrong("stop", &other, "a string or a list of strings")),
+            };
+            list.into_iter().map(text).collect()
+        }
+        Some(other) => Err(wrong("stop", &other, "a string or a list of strings")),
+    }
+}
+
+fn sampling(fields: &mut Fields) -> Result<RawSampling, ApiError> {
+    Ok(RawSampling {
+        temperature: fields.number("temperature")?,
+        top_k: fields.integer("top_k")?,
+        top_p: fields.number("top_p")?,
+        min_p: fields.number("min_p")?,
+        repetition_penalty: fields.number("repetition_penalty")?,
+        presence_penalty: fields.number("presence_penalty")?,
+        frequency_penalty: fields.number("frequency_penalty")?,
+        penalty_window: None,
+        // A seed names a sequence of draws; which bits name it does not matter, so a negative one is as good.
+        seed: seed(fields)?,
+        logprobs: None,
+        logit_bias: logit_bias(fields)?,
+    })
+}
+
+fn seed(fields: &mut Fields) -> Result<Option<u64>, ApiError> {
+    let Some(value) = fields.take("seed") else {
+        return Ok(None);
+    };
+    let seed = value
+        .as_u64()
+        .or_else(|| value.as_i64().map(|seed| seed as u64));
+    seed.map(Some)
+        .ok_or_else(|| wrong("seed", &value, "a whole number"))
+}
+
+fn logit_bias(fields: &mut Fields) -> Result<Vec<(u32, f32)>, ApiError> {
+    let value = match fields.take("logit_bias") {
+        None => return Ok(Vec::new()),
+        Some(Value::Object(map)) => map,
+        Some(other) => {
+            return Err(wrong(
+                "logit_bias",
+                &other,
+                "an object of token ids and numbers",
+            ));
+        }
+    };
+    let pair = |(id, bias): (String, Value)| {
+        let token = id.parse::<u32>();
+        let token =
+            token.map_err(|_| ApiError::bad("logit_bias", "has a key that is no token id"))?;
+        let bias = bias
+            .as_f64()
+            .ok_or_else(|| wrong("logit_bias", &bias, "numbers"))?;
+        Ok((token, bias as f32))
+    };
+    value.into_iter().map(pair).collect()
+}
+
+fn stream_options(fields: &mut Fields, stream: bool) -> Result<bool, ApiError> {
+    let options = match fields.take("stream_options") {
+        None => return Ok(false),
+        Some(Value::Object(options)) => options,
+        Some(other) => return Err(wrong("stream_options", &other, "an object")),
+    };
+    if !stream {
+        return Err(ApiError::bad(
+            "stream_options",
+            "is for streams: set stream to true, or leave it out",
+        ));
+    }
+    match options.get("include_usage") {
+        None | Some(Value::Null) => Ok(false),
+        Some(Value::Bool(flag)) => Ok(*flag),
+        Some(other) => Err(wrong(
+            "stream_options.include_usage",
+            other,
+            "true or false",
+        )),
+    }
+}
+
+fn kv(fields: &mut Fields) -> Result<KvChoice, ApiError> {
+    match fields.take("kv") {
+        None => Ok(KvChoice::default()),
+        Some(value) => serde_json::from_value(value)
+            .map_err(|error| ApiError::bad("kv", format!("cannot be read: {error}"))),
+    }
+}
+
+/// Refuses what neither endpoint offers.
+pub(super) fn refuse_unsupported(fields: &mut Fields) -> Result<(), ApiError> {
+    let empty = |value: &Value| value.as_array().is_some_and(Vec::is_empty);
+    let none = |value: &Value| matches!(value.as_str(), Some("none" | "auto"));
+    let text = |value: &Value| value.get("type").and_then(Value::as_str) == Some("text");
+    let only_text = |value: &Value| {
+        let list = value.as_array();
+        list.is_some_and(|list| list.iter().all(|kind| kind.as_str() == Some("text")))
+    };
+    let prompted = "describe the functions in the prompt";
+    fields.refuse("tools", prompted, empty)?;
+    fields.refuse("functions", prompted, empty)?;
+    fields.refuse("tool_choice", prompted, none)?;
+    fields.refuse("function_call", prompted, none)?;
+    fields.refuse("response_format", "only text is offered", text)?;
+    fields.refuse("modalities", "only text is offered", only_text)?;
+    fields.refuse("audio", "only text is offered", |_| false)?;
+    fields.refuse("prediction", "leave it out", |_| false)?;
+    fields.refuse("web_search_options", "there is no search", |_| false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kv::{Budget, PolicyKind};
+
+    fn read(body: &str) -> Result<Shared, ApiError> {
+        Shared::read(&mut Fields::parse(body.as_bytes())?)
+    }
+
+    #[test]
+    fn what_is_said_is_read() {
+        let shared = read(
+            r#"{"model": "m", "max_tokens": 3, "max_completion_tokens": 5, "stop": ["a", "b"], "seed": -1,
+                "temperature": 0, "top_k": 7, "logit_bias": {"5": -100}, "n": 2, "stream": true, "user": "u",
+                "stream_options": {"include_usage": true}, "kv": {"policy": "h2o", "budget": "25%"}}"#,
+        )
+        .unwrap();
+        assert_eq!(shared.max_tokens, Some(5));
+        assert_eq!(shared.stop, ["a", "b"]);
+        assert_eq!(shared.sampling.seed, Some(u64::MAX));
+        assert_eq!(shared.sampling.temperature, Some(0.0));
+        assert_eq!(shared.sampling.logit_bias, [(5, -100.0)]);
+        assert!(shared.stream && shared.include_usage && shared.n == 2);
+        assert_eq!(shared.kv.policy, Some(PolicyKind::H2o));
+        assert_eq!(shared.kv.budget, Some(Budget::Share(0.25)));
+        assert_eq!(read(r#"{"stop": "x"}"#).unwrap().stop, ["x"]);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (body, param) in [
+            (r#"{"n": 0}"#, "n"),
+            (r#"{"n": 9}"#, "n"),
+            (r#"{"model": 1}"#, "model"),
+            (r#"{"max_tokens": -1}"#, "max_tokens"),
+            (r#"{"max_tokens": 1.5}"#, "max_tokens"),
+            (r#"{"temperature": "hot"}"#, "temperature"),
+            (r#"{"stop": 3}"#, "stop"),
+            (r#"{"stop": ["a", 3]}"#, "stop"),
+            (r#"{"seed": "x"}"#, "seed"),
+            (r#"{"logit_bias": {"x": 1}}"#, "logit_bias"),
+            (r#"{"logit_bias": {"1": "x"}}"#, "logit_bias"),
+            (r#"{"logit_bias": [1]}"#, "logit_bias"),
+            (r#"{"stream": "yes"}"#, "stream"),
+            (
+                r#"{"stream_options": {"include_usage": true}}"#,
+                "stream_options",
+            ),
+            (r#"{"kv": {"policy": "magic"}}"#, "kv"),
+            (r#"{"kv": {"unknown": 1}}"#, "kv"),
+            (r#"{"kv": {"budget": 0}}"#, "kv"),
+            (r#"{"user": 5}"#, "user"),
+        ] {
+            let error = read(body).unwrap_err();
+            assert_eq!(error.param.as_deref(), Some(param), "{body}");
+            assert_eq!(error.status, 400, "{body}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_offered_is_refused_unless_it_asks_for_nothing() {
+        let run = |body: &str| refuse_unsupported(&mut Fields::parse(body.as_bytes()).unwrap());
+        for (body, param) in [
+            (r#"{"tools": [{}]}"#, "tools"),
+            (r#"{"functions": [{}]}"#, "functions"),
+            (r#"{"tool_choice": "required"}"#, "tool_choice"),
+            (
+                r#"{"response_format": {"type": "json_object"}}"#,
+                "response_format",
+            ),
+            (r#"{"modalities": ["text", "audio"]}"#, "modalities"),
+            (r#"{"audio": {}}"#, "audio"),
+        ] {
+            let error = run(body).unwrap_err();
+            assert_eq!(
+                (error.code, error.param.as_deref()),
+                ("unsupported_parameter", Some(param)),
+                "{body}"
+            );
+        }
+        let harmless = r#"{"tools": [], "tool_choice": "auto", "response_format": {"type": "text"},
+            "modalities": ["text"], "audio": null}"#;
+        run(harmless).unwrap();
+    }
+}

@@ -1,0 +1,20 @@
+//! The shapes on the wire: what a body says becomes narrow types, what happened becomes JSON. Pure: no request, no
+//! runtime, no clock.
+
+mod answer;
+mod chat;
+mod common;
+mod completion;
+mod error;
+mod fields;
+mod logprobs;
+mod usage;
+
+pub(super) use answer::{Choice, Endpoint, Envelope};
+pub(super) use chat::ChatAsk;
+pub(super) use common::Shared;
+pub(super) use completion::{CompletionAsk, Prompt};
+pub(super) use error::ApiError;
+pub(super) use fields::Fields;
+pub(super) use logprobs::{ByText, ChatLogprob, Logprobs, TopLogprob};
+pub(super) use usage::{Timings, UsageOut};

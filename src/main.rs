@@ -1,0 +1,5 @@
+//! The `llamahome` program: everything is in [`llamahome::cli`].
+
+fn main() -> ! {
+    llamahome::cli::main()
+}

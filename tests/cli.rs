@@ -1,0 +1,614 @@
+//! The real binary, with a home of its own whose only model is the test model.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, OnceLock};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// A home folder and the way to run the program in it.
+struct Home(TempDir);
+
+impl Home {
+    fn empty() -> Home {
+        Home(tempfile::tempdir().unwrap())
+    }
+
+    /// A home in which the test model is installed as `smollm2`, by link.
+    fn with_model() -> Home {
+        let home = Home::empty();
+        let pulled = home.run(&["pull", &test_model(), "--as", "smollm2", "--link"]);
+        assert_eq!(
+            text(&pulled.stdout),
+            "smollm2\n",
+            "{}",
+            text(&pulled.stderr)
+        );
+        home
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_llamahome"));
+        let ours = std::env::vars_os().filter(|(name, _)| {
+            let name = name.to_string_lossy();
+            name.starts_with("LLAMAHOME_") || name.starts_with("XDG_")
+        });
+        for (name, _) in ours {
+            command.env_remove(name);
+        }
+        command
+            .args(args)
+            .current_dir(self.0.path())
+            .env("LLAMAHOME_HOME", self.0.path())
+            .env("LLAMAHOME_SAMPLING__TEMPERATURE", "0")
+            .env("LLAMAHOME_RUNTIME__DRAIN_TIMEOUT", "170s")
+            // On a machine that is busy with other tests, more threads wait for the one that has no cpu.
+            .env("LLAMAHOME_MODEL__THREADS", "1")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    fn fed(&self, args: &[&str], input: &str) -> Output {
+        feed(self.command(args), input)
+    }
+
+    fn model_file(&self) -> PathBuf {
+        let folder = self.0.path().join("models/smollm2");
+        let mut files = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        files
+            .find(|path| path.extension().is_some_and(|e| e == "gguf"))
+            .unwrap()
+    }
+}
+
+/// The home that tests share which only read.
+fn shared() -> &'static Home {
+    static HOME: OnceLock<Home> = OnceLock::new();
+    HOME.get_or_init(Home::with_model)
+}
+
+fn feed(mut command: Command, input: &str) -> Output {
+    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(input.as_bytes()).unwrap();
+    drop(stdin);
+    child.wait_with_output().unwrap()
+}
+
+/// Held while a test computes: two models at a time would only wait for each other's threads.
+fn alone() -> MutexGuard<'static, ()> {
+    static COMPUTE: Mutex<()> = Mutex::new(());
+    COMPUTE
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+fn test_model() -> String {
+    let path = std::env::var("LLAMAHOME_TEST_MODEL").expect(
+        "LLAMAHOME_TEST_MODEL is not set: run `make test`, which fetches the model and sets it",
+    );
+    std::fs::canonicalize(path).unwrap().display().to_string()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+fn parsed(output: &Output) -> Value {
+    let shown = text(&output.stdout);
+    serde_json::from_str(&shown).unwrap_or_else(|e| panic!("{e}: {shown}{}", text(&output.stderr)))
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap()
+}
+
+#[test]
+fn each_piped_line_is_answered_in_one_conversation() {
+    let _alone = alone();
+    let asked = "What is the capital of France? Answer in one word.\n\n";
+    let mut piped = shared().command(&[]);
+    piped.env_remove("LLAMAHOME_SAMPLING__TEMPERATURE");
+    let output = feed(piped, asked);
+    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+    let answer = text(&output.stdout);
+    assert!(
+        answer.contains("Paris") && answer.ends_with('\n'),
+        "{answer}"
+    );
+}
+
+#[test]
+fn run_tells_what_it_cost_and_what_was_evicted() {
+    let _alone = alone();
+    let args = [
+        "run",
+        "smollm2",
+        "Count",
+        "to",
+        "ten.",
+        "--json",
+        "--max-tokens",
+        "6",
+    ];
+    let kv = ["--kv-heavy", "8", "--kv-recent", "8", "--dtype", "float32"];
+    let output = shared().run(&[&args[..], &kv].concat());
+    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+    let answer = parsed(&output);
+    assert_eq!(answer["model"], "smollm2");
+    assert_eq!(answer["finish_reason"], "length");
+    assert_eq!(answer["usage"]["completion_tokens"], 6);
+    assert!(!answer["text"].as_str().unwrap().is_empty());
+    let kv = &answer["kv"];
+    assert_eq!((&kv["policy"], &kv["budget"]), (&json!("h2o"), &json!(16)));
+    assert_eq!(kv["tokens_kept"], 16);
+    assert!(kv["evicted"].as_u64().unwrap() > 0);
+    assert!(answer["timings"]["total_ms"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn a_raw_prompt_is_read_from_standard_input_and_stops_at_a_text() {
+    let _alone = alone();
+    let args = [
+        "run",
+        "smollm2",
+        "--raw",
+        "-",
+        "--max-tokens",
+        "8",
+        "--stop",
+        "4",
+    ];
+    let output = shared().fed(&args, "1, 2, 3,");
+    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout), " \n");
+}
+
+#[test]
+fn tokens_are_the_published_ones() {
+    let output = shared().fed(&["tokenize", "smollm2", "--json"], "Hello, world!");
+    assert_eq!(text(&output.stdout), "{\"ids\":[19556,28,905,17]}\n");
+    let with_newline = shared().fed(&["tokenize", "smollm2", "--json"], "Hello, world!\n");
+    assert_eq!(parsed(&with_newline)["ids"].as_array().unwrap().len(), 5);
+    let lines = shared().fed(&["tokenize", "smollm2", "--bos"], "Hello");
+    assert_eq!(
+        text(&lines.stdout),
+        "1\t\"<|im_start|>\"\n19556\t\"Hello\"\n"
+    );
+}
+
+#[test]
+fn the_template_ends_where_the_answer_begins() {
+    let messages =
+        r#"[{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]"#;
+    let expected = "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n";
+    let output = shared().fed(&["template", "smollm2"], messages);
+    assert_eq!(text(&output.stdout), expected);
+    let request = format!("{{\"messages\": {messages}}}");
+    let output = shared().fed(&["template", "smollm2", "--json"], &request);
+    assert_eq!(parsed(&output)["text"], expected);
+    let bad = shared().fed(&["template", "smollm2"], "{}");
+    assert_eq!(code(&bad), 1);
+}
+
+#[test]
+fn usage_errors_and_failures_have_codes_of_their_own() {
+    let home = shared();
+    for args in [
+        &["--no-such-flag"][..],
+        &["run", "smollm2", "x", "--kv-policy", "some"],
+        &["run", "smollm2", "x", "--temperature", "9"],
+        &["run", "smollm2", "x", "--kv-budget", "many"],
+        &["pull", "smollm2", "--link"],
+        &["completions", "cobol"],
+    ] {
+        let output = home.run(args);
+        assert_eq!(code(&output), 2, "{args:?}: {}", text(&output.stderr));
+        assert!(output.stdout.is_empty(), "{args:?}");
+    }
+    for (args, hint) in [
+        (&["run", "smolm2", "x"][..], "did you mean \"smollm2\""),
+        (&["run", "zzz", "x"], "llamahome list"),
+        (&["show", "./none.gguf"], "no such path"),
+        (&["rm", "zzz"], "no model"),
+        (&["ps"], "llamahome serve"),
+    ] {
+        let output = home.run(args);
+        let said = text(&output.stderr);
+        assert_eq!(code(&output), 1, "{args:?}: {said}");
+        assert!(
+            said.starts_with("error: ") && said.contains(hint),
+            "{args:?}: {said}"
+        );
+    }
+}
+
+#[test]
+fn a_model_comes_and_goes() {
+    let home = Home::empty();
+    assert_eq!(parsed(&home.run(&["list", "--json"])), json!([]));
+    let wrong = "0".repeat(64);
+    let refused = home.run(&[
+        "pull",
+        &test_model(),
+        "--as",
+        "m",
+        "--link",
+        "--sha256",
+        &wrong,
+    ]);
+    assert_eq!(code(&refused), 1);
+    assert_eq!(
+        parsed(&home.run(&["list", "--json"])),
+        json!([]),
+        "it was not kept"
+    );
+
+    let home = Home::with_model();
+    let listed = parsed(&home.run(&["list", "--json"]));
+    assert_eq!(listed[0]["name"], "smollm2");
+    assert_eq!(
+        listed[0]["bytes"],
+        std::fs::metadata(test_model()).unwrap().len()
+    );
+    let shown = parsed(&home.run(&["show", "smollm2", "--json"]));
+    assert_eq!(shown["summary"]["architecture"], "llama");
+    assert_eq!(
+        (&shown["chat_template"], &shown["eos"]),
+        (&json!(true), &json!([2]))
+    );
+    assert_eq!(shown["manifest"]["files"][0]["linked"], true);
+
+    let whole = home.run(&["verify", "smollm2", "--json"]);
+    assert_eq!((code(&whole), &parsed(&whole)["whole"]), (0, &json!(true)));
+    assert_eq!(code(&home.run(&["rm", "smollm2"])), 0);
+    assert_eq!(parsed(&home.run(&["list", "--json"])), json!([]));
+    assert!(Path::new(&test_model()).exists(), "what was linked stays");
+}
+
+#[test]
+fn verify_and_doctor_see_a_flipped_byte() {
+    let home = Home::empty();
+    let pulled = home.run(&["pull", &test_model(), "--as", "smollm2"]);
+    assert_eq!(code(&pulled), 0, "{}", text(&pulled.stderr));
+    let well = home.run(&["doctor", "--json"]);
+    assert_eq!(code(&well), 0, "{}", text(&well.stdout));
+    let names: Vec<_> = parsed(&well)
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|f| f["name"].clone())
+        .collect();
+    for name in [
+        "device",
+        "libtorch",
+        "threads",
+        "memory",
+        "disk",
+        "home",
+        "default model",
+        "server",
+    ] {
+        assert!(names.contains(&json!(name)), "{name}: {names:?}");
+    }
+
+    let file = home.model_file();
+    let mut bytes = std::fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    let broken = home.run(&["verify", "smollm2", "--json"]);
+    assert_eq!(code(&broken), 1);
+    assert_eq!(parsed(&broken)["files"][0]["state"], "changed");
+    let ill = home.run(&["doctor"]);
+    assert_eq!(code(&ill), 1);
+    assert!(
+        text(&ill.stdout).contains("llamahome rm smollm2"),
+        "{}",
+        text(&ill.stdout)
+    );
+}
+
+#[test]
+fn settings_tell_where_they_come_from() {
+    let home = Home::empty();
+    std::fs::create_dir(home.0.path().join(".config")).unwrap();
+    std::fs::write(
+        home.0.path().join(".config/kv.toml"),
+        "[kv]\nbudget = \"64MiB\"\n",
+    )
+    .unwrap();
+    let shown = parsed(&home.run(&["config", "show", "--origin", "--json"]));
+    assert_eq!(shown["kv.budget"]["value"], "64MiB");
+    assert_eq!(shown["kv.budget"]["origin"]["layer"], "project");
+    assert_eq!(
+        shown["sampling.temperature"]["origin"]["layer"],
+        "environment"
+    );
+    assert!(text(&home.run(&["config", "path"]).stdout).contains("kv.toml"));
+    assert_eq!(code(&home.run(&["config", "check"])), 0);
+    std::fs::write(home.0.path().join(".config/kv.toml"), "[kv]\nbudgte = 3\n").unwrap();
+    let bad = home.run(&["config", "check"]);
+    assert_eq!(code(&bad), 1);
+    assert!(
+        text(&bad.stderr).contains("did you mean `kv.budget`"),
+        "{}",
+        text(&bad.stderr)
+    );
+    assert_eq!(
+        code(&home.run(&["doctor"])),
+        1,
+        "doctor reports it and goes on"
+    );
+}
+
+#[test]
+fn nobody_reading_is_no_failure() {
+    for args in [&["config", "show"][..], &["completions", "bash"]] {
+        let mut child = shared().command(args).spawn().unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(text(&output.stderr), "", "{args:?}");
+        assert_eq!(code(&output), 0, "{args:?}");
+    }
+}
+
+#[test]
+fn perplexity_and_bench_measure() {
+    let _alone = alone();
+    let home = shared();
+    let file = home.0.path().join("text.txt");
+    std::fs::write(&file, "The sea is blue and the sky is blue. ".repeat(8)).unwrap();
+    let file = file.display().to_string();
+    let args = [
+        "perplexity",
+        "smollm2",
+        "--file",
+        &file,
+        "--tokens",
+        "24",
+        "--json",
+    ];
+    let output = home.run(&args);
+    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+    let all = parsed(&output);
+    assert_eq!(
+        (&all["tokens"], &all["kv"]["policy"]),
+        (&json!(24), &json!("full"))
+    );
+    let (mean, perplexity) = (
+        all["mean_nll"].as_f64().unwrap(),
+        all["perplexity"].as_f64().unwrap(),
+    );
+    assert!(
+        (mean.exp() - perplexity).abs() < 1e-6 && perplexity < 100.0,
+        "{all}"
+    );
+    let bounded = [&args[..], &["--kv-heavy", "8", "--kv-recent", "8"]].concat();
+    let refused = home.run(&bounded);
+    assert_eq!(code(&refused), 1);
+    assert!(
+        text(&refused.stderr).contains("--stepwise"),
+        "{}",
+        text(&refused.stderr)
+    );
+
+    let args = [
+        "bench", "smollm2", "--prompt", "8", "--gen", "2", "--depth", "0", "16", "--repeat", "1",
+        "--json",
+    ];
+    let output = home.run(&args);
+    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+    let lines: Vec<Value> = text(&output.stdout)
+        .lines()
+        .map(|l| serde_json::from_str(l).unwrap())
+        .collect();
+    let tests: Vec<_> = lines
+        .iter()
+        .map(|l| (l["test"].as_str().unwrap(), l["depth"].as_u64()))
+        .collect();
+    let expected = [
+        ("pp8", Some(0)),
+        ("tg2", Some(0)),
+        ("pp8", Some(16)),
+        ("tg2", Some(16)),
+        ("resident", None),
+    ];
+    assert_eq!(tests, expected);
+    assert!(
+        lines[4]["bytes"].as_u64().unwrap() > 100_000_000,
+        "the weights are resident"
+    );
+}
+
+#[test]
+fn an_interrupt_ends_an_answer_with_130() {
+    let _alone = alone();
+    let args = [
+        "run",
+        "smollm2",
+        "Tell a long story.",
+        "--max-tokens",
+        "2000",
+    ];
+    let mut child = shared().command(&args).spawn().unwrap();
+    let mut out = child.stdout.take().unwrap();
+    out.read_exact(&mut [0; 1]).unwrap();
+    signal(&child, "INT");
+    let (code, _) = ended(&mut child, PATIENCE);
+    assert_eq!(code, Some(130));
+}
+
+/// A running server. Killed when dropped.
+struct Daemon {
+    child: Child,
+    address: String,
+}
+
+impl Daemon {
+    /// Starts a server on a free port and waits until its model is loaded.
+    fn start(home: &Home) -> Daemon {
+        let args = ["serve", "--port", "0", "--model", "smollm2", "--json"];
+        let child = home
+            .command(&args)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let note = home.0.path().join("run/daemon.json");
+        let mut daemon = Daemon {
+            child,
+            address: String::new(),
+        };
+        let started = Instant::now();
+        while daemon.address.is_empty() || !daemon.get("/ready").starts_with("HTTP/1.1 200") {
+            assert!(started.elapsed() < PATIENCE, "it never became ready");
+            assert_eq!(daemon.child.try_wait().unwrap(), None, "it ended by itself");
+            if let Ok(text) = std::fs::read_to_string(&note) {
+                let note: Value = serde_json::from_str(&text).unwrap();
+                assert_eq!(note["pid"], daemon.child.id());
+                daemon.address = note["address"].as_str().unwrap().to_owned();
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        daemon
+    }
+
+    fn get(&self, path: &str) -> String {
+        let mut stream = self.send(&format!("GET {path}"), "");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    fn send(&self, head: &str, body: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        let length = body.len();
+        let kind = "Content-Type: application/json";
+        let rest =
+            format!("Host: localhost\r\nConnection: close\r\n{kind}\r\nContent-Length: {length}");
+        write!(stream, "{head} HTTP/1.1\r\n{rest}\r\n\r\n{body}").unwrap();
+        stream
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn signal(child: &Child, name: &str) {
+    let sent = Command::new("kill")
+        .args(["-s", name, &child.id().to_string()])
+        .status();
+    assert!(sent.unwrap().success());
+}
+
+/// The exit code, once the process has ended, and how long that took.
+fn ended(child: &mut Child, patience: Duration) -> (Option<i32>, Duration) {
+    let started = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return (status.code(), started.elapsed());
+        }
+        assert!(started.elapsed() < patience, "it did not end");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_drained_server_finishes_its_stream_and_exits_with_0() {
+    let _alone = alone();
+    let home = Home::with_model();
+    let mut daemon = Daemon::start(&home);
+    let listed = home.run(&["ps"]);
+    assert_eq!(code(&listed), 0, "{}", text(&listed.stderr));
+    assert!(
+        text(&listed.stdout).contains("smollm2"),
+        "{}",
+        text(&listed.stdout)
+    );
+    let mode = std::fs::metadata(home.0.path().join("run/daemon.json"))
+        .unwrap()
+        .permissions();
+    assert_eq!(
+        std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777,
+        0o600
+    );
+
+    let body = json!({"model": "smollm2", "stream": true, "max_tokens": 24, "temperature": 0,
+        "messages": [{"role": "user", "content": "Count to one hundred."}]});
+    let mut lines =
+        BufReader::new(daemon.send("POST /v1/chat/completions", &body.to_string())).lines();
+    let first = lines
+        .find(|line| line.as_ref().unwrap().starts_with("data: "))
+        .unwrap()
+        .unwrap();
+    assert!(first.contains("chat.completion.chunk"), "{first}");
+    signal(&daemon.child, "TERM");
+    let rest: Vec<String> = lines.map(Result::unwrap).collect();
+    assert!(
+        rest.iter()
+            .any(|line| line.contains("\"finish_reason\":\"length\"")),
+        "{rest:?}"
+    );
+    assert!(rest.iter().any(|line| line == "data: [DONE]"), "{rest:?}");
+    let (code, _) = ended(&mut daemon.child, PATIENCE);
+    assert_eq!(code, Some(0));
+    assert!(
+        !home.0.path().join("run/daemon.json").exists(),
+        "the note is gone"
+    );
+    assert_eq!(home.run(&["ps"]).status.code(), Some(1));
+}
+
+#[test]
+fn an_idle_server_stops_at_once_for_either_signal() {
+    let _alone = alone();
+    let home = Home::with_model();
+    for name in ["TERM", "INT"] {
+        let mut daemon = Daemon::start(&home);
+        signal(&daemon.child, name);
+        let (code, took) = ended(&mut daemon.child, PATIENCE);
+        assert_eq!(code, Some(0), "{name}");
+        assert!(took < Duration::from_secs(3), "{name} took {took:?}");
+    }
+}
+
+#[test]
+fn a_second_signal_ends_a_drain() {
+    let _alone = alone();
+    let home = Home::with_model();
+    let mut daemon = Daemon::start(&home);
+    let body = json!({"model": "smollm2", "stream": true, "max_tokens": 4000, "temperature": 0, "ignore_eos": true,
+        "messages": [{"role": "user", "content": "Tell a long story."}]});
+    let mut lines =
+        BufReader::new(daemon.send("POST /v1/chat/completions", &body.to_string())).lines();
+    lines
+        .find(|line| line.as_ref().unwrap().starts_with("data: "))
+        .unwrap()
+        .unwrap();
+    signal(&daemon.child, "TERM");
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(daemon.child.try_wait().unwrap(), None, "it drains");
+    signal(&daemon.child, "TERM");
+    let (code, took) = ended(&mut daemon.child, PATIENCE);
+    assert_eq!(code, Some(1));
+    assert!(took < Duration::from_secs(3), "{took:?}");
+}

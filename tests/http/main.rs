@@ -1,0 +1,10 @@
+//! The API as clients meet it: a real daemon in this process, asked over sockets.
+
+mod answers;
+mod choices;
+mod edge;
+mod faults;
+mod real;
+mod refusals;
+#[path = "../support/mod.rs"]
+mod support;

@@ -1,0 +1,100 @@
+//! A model whose next token is always the last one plus one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use llamahome::ids::{ModelId, TokenId};
+use llamahome::runtime::{ModelSource, Opened, SourceError};
+use llamahome::sched::{FakeModel, Forward};
+use llamahome::text::{ChatTemplate, Tokenizer, Vocab, VocabModel};
+
+/// The token `a`; `b` to `z` follow it, then ` `, then `0.`, `1.` and so on up to the end of text.
+pub const LETTER_A: TokenId = 256;
+/// How many tokens there are; the last one ends a text.
+pub const VOCAB: usize = 400;
+/// Positions that there are.
+pub const CONTEXT: usize = 256;
+
+/// Offers one model, `fake`.
+#[derive(Clone)]
+pub struct FakeSource {
+    /// How long a step takes.
+    pub delay: Duration,
+    /// The token that makes a step panic.
+    pub poison: Option<TokenId>,
+}
+
+impl Default for FakeSource {
+    fn default() -> Self {
+        FakeSource {
+            delay: Duration::ZERO,
+            poison: None,
+        }
+    }
+}
+
+fn tokenizer() -> Tokenizer {
+    let mut tokens: Vec<String> = (0..=255u8).map(|byte| format!("<0x{byte:02X}>")).collect();
+    tokens.extend(('a'..='z').map(String::from));
+    tokens.push("▁".to_owned());
+    let last = VOCAB - 1;
+    tokens.extend((0..last - tokens.len()).map(|n| format!("{n}.")));
+    tokens.push("</s>".to_owned());
+    Tokenizer::from_vocab(Vocab {
+        model: VocabModel::Spm,
+        pre: None,
+        scores: vec![0.0; tokens.len()],
+        tokens,
+        types: Vec::new(),
+        merges: Vec::new(),
+        bos: None,
+        eos: Some(last as TokenId),
+        eot: None,
+        unk: None,
+        add_bos: false,
+        add_eos: false,
+        add_space_prefix: false,
+    })
+    .unwrap()
+}
+
+/// Only what was said, so that a test can choose the last token; an assistant may not begin.
+const TEMPLATE: &str = "{% if messages[0].role == 'assistant' %}{{ raise_exception('the user must begin') }}\
+    {% endif %}{% for m in messages %}{{ m.content }}{% endfor %}";
+
+impl ModelSource for FakeSource {
+    fn names(&self) -> Vec<ModelId> {
+        vec!["fake".parse().unwrap(), "broken".parse().unwrap()]
+    }
+
+    fn open(&self, name: &str) -> Result<Opened, SourceError> {
+        match name {
+            "fake" => {}
+            "broken" => return Err(SourceError::Unusable("it is broken".to_owned())),
+            _ => {
+                return Err(SourceError::NotFound(format!(
+                    "there is no model {name:?}: did you mean \"fake\"?"
+                )));
+            }
+        }
+        let (delay, poison) = (self.delay, self.poison);
+        let make = move || {
+            let model = FakeModel::new(VOCAB).with_delay(delay);
+            match poison {
+                Some(token) => model.panicking_on(token),
+                None => model,
+            }
+        };
+        Ok(Opened {
+            id: "fake".parse().unwrap(),
+            tokenizer: tokenizer(),
+            template: Arc::new(ChatTemplate::new(TEMPLATE, "", "</s>").unwrap()),
+            context: CONTEXT,
+            eos: vec![VOCAB as TokenId - 1],
+            shape: make().kv_shape(),
+            weight_bytes: 1 << 20,
+            about: "a model without weights".to_owned(),
+            build: Arc::new(move || Ok(Box::new(make()) as Box<dyn Forward>)),
+        })
+    }
+}
