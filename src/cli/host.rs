@@ -194,13 +194,27 @@ pub(super) fn home_of(loaded: &Loaded) -> Result<Home> {
     }
 }
 
-/// The built-in catalogue, the user's over it, and the one of the settings over both.
+/// The built-in catalogue; over it the project's, the user's, and the one of the settings.
 pub(super) fn catalog(settings: &Settings, home: &Home) -> Result<Catalog> {
     let mut catalog = Catalog::built_in()?;
     let own = Some(home.config().join("models.json")).filter(|path| path.is_file());
-    let files: [Option<PathBuf>; 2] = [own, settings.store.catalog.clone()];
+    let files: [Option<PathBuf>; 3] = [project_catalog(), own, settings.store.catalog.clone()];
     for path in files.into_iter().flatten() {
         catalog = catalog.overlaid(Catalog::read(&path)?);
     }
     Ok(catalog)
+}
+
+/// `.config/models.json` of the working directory, unless that folder is the user's own, where the file would be some
+/// other program's.
+fn project_catalog() -> Option<PathBuf> {
+    let folder =
+        variable("LLAMAHOME_CONFIG").map_or_else(|| PathBuf::from(".config"), PathBuf::from);
+    let users = variable("XDG_CONFIG_HOME").map(PathBuf::from).or_else(|| {
+        let home = variable("HOME")?;
+        Some(PathBuf::from(home).join(".config"))
+    });
+    let same = |users: PathBuf| users.canonicalize().ok() == folder.canonicalize().ok();
+    let file = folder.join("models.json");
+    (file.is_file() && !users.is_some_and(same)).then_some(file)
 }

@@ -3,7 +3,8 @@
 use actix::Addr;
 use tokio::sync::mpsc;
 
-use super::engine::{Engine, Finish as FinishSequence};
+use super::engine::Engine;
+use super::orders::Finish as FinishSequence;
 use crate::ids::{SeqId, TokenId};
 use crate::kv::KvReport;
 use crate::sample::{StopMatcher, TokenLogprob};

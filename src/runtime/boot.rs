@@ -8,17 +8,18 @@ use std::time::Duration;
 use actix::{Addr, Supervisor, SyncArbiter};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::Config;
 use super::answer::Answer;
 use super::audit::{Append, Audit};
 use super::cache::Cache;
-use super::engine::Submit;
-use super::models::{DrainAll, Load, ModelError, ModelState, Models, Parents, States, UnloadModel};
+use super::load_state::{ModelError, ModelState};
+use super::models::{DrainAll, Load, Models, Parents, States, UnloadModel};
 use super::monitor::{Monitor, Snapshot, Watched};
+use super::orders::Submit;
 use super::restart::Restart;
 use super::routes::{Routes, ServedModel};
 use super::source::ModelSource;
 use super::worker::Worker;
-use super::Config;
 use crate::ids::ModelId;
 use crate::sample::StopMatcher;
 use crate::sched::{Busy, Request};
@@ -119,7 +120,11 @@ impl Runtime {
             return Err(ModelError::ShuttingDown);
         }
         let name = name.unwrap_or(&self.0.config.default_model);
-        if let Some(model) = name.parse().ok().and_then(|id: ModelId| self.0.routes.get(&id)) {
+        if let Some(model) = name
+            .parse()
+            .ok()
+            .and_then(|id: ModelId| self.0.routes.get(&id))
+        {
             return Ok(model);
         }
         let (reply, loaded) = oneshot::channel();
@@ -146,7 +151,13 @@ impl Runtime {
         let (reply, events) = mpsc::channel(request.max_tokens + 1);
         let submitted = model.engine.send(Submit { request, reply }).await;
         let seq = submitted.unwrap_or(Err(Busy::Draining))?;
-        Ok(Answer::new(seq, model.engine.clone(), events, &model.tokenizer, stop))
+        Ok(Answer::new(
+            seq,
+            model.engine.clone(),
+            events,
+            &model.tokenizer,
+            stop,
+        ))
     }
 
     /// Loaded models, by name.
@@ -208,7 +219,10 @@ impl Runtime {
                 return Some(format!("model {} could not be loaded again", model.id));
             }
             let age = model.status.step_age().filter(|&age| age > limit)?;
-            Some(format!("model {} has computed one step for {age:?}", model.id))
+            Some(format!(
+                "model {} has computed one step for {age:?}",
+                model.id
+            ))
         })
     }
 

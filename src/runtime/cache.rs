@@ -5,9 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use actix::{
-    Actor, ActorContext, AsyncContext, Context, Handler, Message, Recipient, Supervised,
-};
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, Recipient, Supervised};
 use tokio::sync::oneshot;
 
 use super::restart::Restart;
@@ -86,7 +84,11 @@ impl Cache {
             let Some(lease) = self.waiting.pop_front() else {
                 break;
             };
-            let Lease { owner, bytes, reply } = lease;
+            let Lease {
+                owner,
+                bytes,
+                reply,
+            } = lease;
             if reply.send(bytes).is_ok() {
                 *self.leases.entry(owner).or_default() += bytes;
             }
@@ -102,7 +104,10 @@ impl Cache {
             let (owner, engine, address) = (owner.clone(), engine.clone(), ctx.address());
             actix::spawn(async move {
                 if let Ok(freed @ 1..) = engine.send(Shrink { bytes }).await {
-                    address.do_send(Return { owner, bytes: freed });
+                    address.do_send(Return {
+                        owner,
+                        bytes: freed,
+                    });
                 }
             });
         }
@@ -199,10 +204,21 @@ mod tests {
         }
     }
 
-    async fn lease(cache: &actix::Addr<Cache>, owner: &str, bytes: usize) -> oneshot::Receiver<usize> {
+    async fn lease(
+        cache: &actix::Addr<Cache>,
+        owner: &str,
+        bytes: usize,
+    ) -> oneshot::Receiver<usize> {
         let (reply, granted) = oneshot::channel();
         let owner = owner.parse().unwrap();
-        cache.send(Lease { owner, bytes, reply }).await.unwrap();
+        cache
+            .send(Lease {
+                owner,
+                bytes,
+                reply,
+            })
+            .await
+            .unwrap();
         granted
     }
 
@@ -211,7 +227,13 @@ mod tests {
         let cache = Cache::new(100, Metrics::new()).start();
         let shrink = Some(Spare(40).start().recipient());
         let owner: ModelId = "a".parse().unwrap();
-        cache.send(Register { owner: owner.clone(), shrink }).await.unwrap();
+        cache
+            .send(Register {
+                owner: owner.clone(),
+                shrink,
+            })
+            .await
+            .unwrap();
         assert_eq!(lease(&cache, "a", 80).await.await, Ok(80));
         // 20 are free, 40 of the leased ones are spare: 70 cannot be had yet, 50 can after a shrink.
         let mut large = lease(&cache, "b", 70).await;
@@ -230,7 +252,13 @@ mod tests {
         tokio::task::yield_now().await;
         assert!(more.try_recv().is_err(), "the first lease was forgotten");
         let owner = "a".parse().unwrap();
-        cache.send(Register { owner, shrink: None }).await.unwrap();
+        cache
+            .send(Register {
+                owner,
+                shrink: None,
+            })
+            .await
+            .unwrap();
         assert_eq!(more.await, Ok(30));
     }
 }

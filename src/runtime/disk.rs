@@ -49,7 +49,12 @@ fn build(
     config: &llama::Config,
     compute: Compute,
 ) -> Result<Llama, llama::LlamaError> {
-    Llama::load(&model.checkpoint, compute, config.prefill_chunk, config.context)
+    Llama::load(
+        &model.checkpoint,
+        compute,
+        config.prefill_chunk,
+        config.context,
+    )
 }
 
 impl ModelSource for DiskModels {

@@ -8,52 +8,25 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::{
-    Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, SpawnHandle,
+    Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, SpawnHandle,
     Supervised, WrapFuture,
 };
 use tokio::sync::{mpsc, oneshot};
 
 use super::cache::{Cache, Lease, Register, Return, Shrink};
+use super::orders::{Close, Drain, Finish, Submit};
 use super::restart::Restart;
 use super::routes::EngineStatus;
 use super::source::Builder;
 use super::worker::{Facts, Load, LoadFailure, Step, StepError, Unload, Worker};
 use crate::ids::{ModelId, SeqId};
 use crate::kv::KvReport;
-use crate::sched::{Busy, Drawn, Event, Failure, FinishReason, Limits, Request, Scheduler, Usage};
+use crate::sched::{Busy, Drawn, Event, Failure, FinishReason, Limits, Scheduler, Usage};
 use crate::telemetry::{Metrics, RequestLine};
 use crate::{kv, sched};
 
 /// How often what waits is looked through: left callers, timeouts.
 const TICK: Duration = Duration::from_millis(100);
-
-/// Take in a request. Events go to `reply`, whose room is `max_tokens + 1`, so a slow reader stalls nobody.
-#[derive(Message)]
-#[rtype(result = "Result<SeqId, Busy>")]
-pub(super) struct Submit {
-    pub(super) request: Request,
-    pub(super) reply: mpsc::Sender<Event>,
-}
-
-/// End a sequence as complete: its caller has met a stop string. Answered with what it used, if it still ran.
-#[derive(Message)]
-#[rtype(result = "Option<(Usage, KvReport)>")]
-pub(super) struct Finish {
-    pub(super) seq: SeqId,
-}
-
-/// Take in no more; answered when nothing is left, or with `false` after the deadline, when the rest was failed.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(super) struct Drain {
-    pub(super) deadline: Duration,
-    pub(super) done: oneshot::Sender<bool>,
-}
-
-/// Free the model and take in nothing more.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(super) struct Close;
 
 /// What an engine needs of the rest.
 #[derive(Clone)]
@@ -171,7 +144,9 @@ impl Engine {
             }
             Err(StepError::Forward(error)) => {
                 // A model that failed in the middle of a step may have written half a cache: load it anew.
-                let failed = self.scheduler.fail_running(&Failure::Forward(error.to_string()));
+                let failed = self
+                    .scheduler
+                    .fail_running(&Failure::Forward(error.to_string()));
                 self.emit(failed, now);
                 self.reload(ctx);
             }
@@ -214,7 +189,9 @@ impl Engine {
                 tracing::error!(model = %self.parts.model, %error, "the model could not be loaded again");
                 self.device = Device::Failed;
                 self.parts.status.set_failed(true);
-                let failed = self.scheduler.fail_all(&Failure::Forward(error.to_string()));
+                let failed = self
+                    .scheduler
+                    .fail_all(&Failure::Forward(error.to_string()));
                 self.emit(failed, Instant::now());
             }
         }
@@ -479,7 +456,10 @@ impl Handler<Close> for Engine {
         let failed = self.scheduler.fail_all(&Failure::ShutDown);
         self.emit(failed, Instant::now());
         let owner = self.parts.model.clone();
-        self.parts.cache.do_send(Register { owner, shrink: None });
+        self.parts.cache.do_send(Register {
+            owner,
+            shrink: None,
+        });
         self.parts.worker.do_send(Unload {
             model: self.parts.model.clone(),
         });

@@ -11,11 +11,12 @@ use actix::{
     Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message,
     ResponseFuture, Supervised, Supervisor, WrapFuture,
 };
-use serde::Serialize;
 use tokio::sync::oneshot;
 
 use super::cache::Cache;
-use super::engine::{Close, Drain, Engine, Parts};
+use super::engine::{Engine, Parts};
+use super::load_state::{LoadState, ModelError, ModelState};
+use super::orders::{Close, Drain};
 use super::restart::Restart;
 use super::routes::{EngineStatus, Routes, ServedModel};
 use super::source::{ModelSource, Opened, SourceError};
@@ -52,74 +53,6 @@ pub(super) struct States;
 #[rtype(result = "bool")]
 pub(super) struct DrainAll {
     pub(super) deadline: Duration,
-}
-
-/// Why a model cannot serve.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ModelError {
-    /// No model of this name is installed.
-    #[error("{0}")]
-    NotFound(String),
-    /// It is installed and could not be loaded.
-    #[error("model {model} could not be loaded: {reason}")]
-    LoadFailed {
-        /// Its name.
-        model: String,
-        /// Why.
-        reason: String,
-    },
-    /// Loading it would exceed the budget, and nothing loaded is idle.
-    #[error(
-        "model {model} needs {needed} bytes and {free} of runtime.memory are free, with no idle model to unload: \
-         wait, raise runtime.memory, or use a smaller model"
-    )]
-    NoMemory {
-        /// Its name.
-        model: String,
-        /// Estimated bytes.
-        needed: usize,
-        /// Free bytes.
-        free: usize,
-    },
-    /// It has work.
-    #[error("model {0} is busy and was not unloaded: wait for its requests to end")]
-    Busy(String),
-    /// The process is stopping.
-    #[error("the server is shutting down")]
-    ShuttingDown,
-}
-
-/// Where a model is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LoadState {
-    /// Being read.
-    Loading,
-    /// Serving.
-    Loaded,
-    /// Its last load failed.
-    Failed,
-}
-
-/// One line of a listing.
-#[derive(Debug, Clone, Serialize)]
-pub struct ModelState {
-    /// Its name.
-    pub name: String,
-    /// Where it is in its life.
-    pub state: LoadState,
-    /// Why it failed.
-    pub error: Option<String>,
-    /// Bytes of its weights.
-    pub weight_bytes: usize,
-    /// Bytes of KV cache in use.
-    pub kv_bytes: usize,
-    /// Requests that wait.
-    pub waiting: usize,
-    /// Sequences in the batch.
-    pub running: usize,
-    /// Seconds since it was last used.
-    pub idle_seconds: u64,
 }
 
 type Waiter = oneshot::Sender<Result<Arc<ServedModel>, ModelError>>;
@@ -225,7 +158,9 @@ impl Models {
                 let served = Arc::new(self.serve(opened, facts));
                 let (bytes, ms) = (served.weight_bytes, took.as_millis() as u64);
                 tracing::info!(model = %id, weight_bytes = bytes, ms, "loaded");
-                self.parents.metrics.set_model_resident(id.as_str(), bytes as u64);
+                self.parents
+                    .metrics
+                    .set_model_resident(id.as_str(), bytes as u64);
                 self.parents.routes.publish(Arc::clone(&served));
                 Ok(served)
             }
@@ -354,7 +289,8 @@ impl Supervised for Models {
     fn restarting(&mut self, _: &mut Self::Context) {
         tracing::warn!("the models actor was stopped and starts again; loaded models are kept");
         // Replies to loads in flight are lost with the old life: those who wait are told by the dropped channel.
-        self.slots.retain(|_, slot| !matches!(slot, Slot::Loading(_)));
+        self.slots
+            .retain(|_, slot| !matches!(slot, Slot::Loading(_)));
     }
 }
 

@@ -107,7 +107,9 @@ impl Probes {
                 memory_total: memory.total,
             })
         };
-        (0..nvml.device_count().unwrap_or(0)).filter_map(sample).collect()
+        (0..nvml.device_count().unwrap_or(0))
+            .filter_map(sample)
+            .collect()
     }
 }
 
@@ -161,7 +163,10 @@ impl Monitor {
         let models = self.routes.all();
         let kv_bytes: usize = models.iter().map(|model| model.status.kv_bytes()).sum();
         let waiting: usize = models.iter().map(|model| model.status.waiting()).sum();
-        let step = models.iter().filter_map(|model| model.status.step_age()).max();
+        let step = models
+            .iter()
+            .filter_map(|model| model.status.step_age())
+            .max();
         self.metrics.set_kv(kv_bytes as u64, self.kv_total);
         self.metrics.set_queue_depth(waiting);
         self.metrics.set_heartbeat_age(step.unwrap_or_default());
@@ -191,7 +196,11 @@ impl Monitor {
         let limit = sample.memory_limit().max(1);
         if (sample.memory_available() as f64) < SHORT * limit as f64 {
             let available = sample.memory_available();
-            tracing::warn!(available, limit, "memory is short: unused kv cache is taken back");
+            tracing::warn!(
+                available,
+                limit,
+                "memory is short: unused kv cache is taken back"
+            );
             self.cache.do_send(Pressure);
         }
         self.newest.send_replace(Some(sample));

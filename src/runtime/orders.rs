@@ -1,0 +1,38 @@
+//! What an engine obeys.
+
+use std::time::Duration;
+
+use actix::Message;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::ids::SeqId;
+use crate::kv::KvReport;
+use crate::sched::{Busy, Event, Request, Usage};
+
+/// Take in a request. Events go to `reply`, whose room is `max_tokens + 1`, so a slow reader stalls nobody.
+#[derive(Message)]
+#[rtype(result = "Result<SeqId, Busy>")]
+pub(super) struct Submit {
+    pub(super) request: Request,
+    pub(super) reply: mpsc::Sender<Event>,
+}
+
+/// End a sequence as complete: its caller has met a stop string. Answered with what it used, if it still ran.
+#[derive(Message)]
+#[rtype(result = "Option<(Usage, KvReport)>")]
+pub(super) struct Finish {
+    pub(super) seq: SeqId,
+}
+
+/// Take in no more; answered when nothing is left, or with `false` after the deadline, when the rest was failed.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Drain {
+    pub(super) deadline: Duration,
+    pub(super) done: oneshot::Sender<bool>,
+}
+
+/// Free the model and take in nothing more.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Close;
