@@ -16,12 +16,13 @@ run: build ## Set up, then chat with the default model (piped input: answer each
 build: setup ## Build target/release/llamahome
 	@$(CARGO) build --release --bin llamahome
 
-setup: ## Fetch libtorch once into a cache outside of the clone
+setup: ## Fetch libtorch and the tests' model once into a cache outside of the clone
 	@$(PYTHON) scripts/setup.py
 
-test: ## Run the tests; fetches the model that they read
-	@$(PYTHON) scripts/setup.py --test-model
+test: ## Run the tests, those with outside clients too
+	@$(PYTHON) scripts/setup.py --clients
 	$(CARGO) test
+	LLAMAHOME_OPENAI_PYTHON=$(CURDIR)/.deps/openai-python $(CARGO) test --test clients -- --ignored
 
 lint: ## Check formatting, lints and documentation
 	@$(PYTHON) scripts/setup.py
@@ -30,7 +31,7 @@ lint: ## Check formatting, lints and documentation
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
 
 coverage: ## Line coverage by file (needs cargo-llvm-cov and rustup's llvm-tools)
-	@$(PYTHON) scripts/setup.py --test-model
+	@$(PYTHON) scripts/setup.py
 	$(CARGO) llvm-cov --summary-only
 
 bench: build ## Time prefill and decode of the default model

@@ -4,7 +4,8 @@
 Everything is unpacked once into a cache folder outside the clone ($LLAMAHOME_LIBTORCH_CACHE, else
 $XDG_CACHE_HOME/llamahome, else ~/.cache/llamahome) and linked from .deps/ in the clone, where
 .cargo/config.toml points. A libtorch of your own is used as it is: set LIBTORCH to its folder, or
-LIBTORCH_USE_PYTORCH=1 to take the one of the PyTorch that `python3` imports.
+LIBTORCH_USE_PYTORCH=1 to take the one of the PyTorch that `python3` imports. With --clients, the Python client that a
+test talks to the daemon with is installed there, too.
 """
 
 import hashlib
@@ -18,6 +19,7 @@ import zipfile
 from pathlib import Path
 
 TORCH = "2.13.0"
+OPENAI = "3.54.0"
 DEPS = Path(__file__).resolve().parent.parent / ".deps"
 
 # requirement -> (sha256 of its wheel, platform tag pip is to ask for)
@@ -174,6 +176,27 @@ def test_model():
     return target
 
 
+def openai_client():
+    """A Python that has OpenAI's client, for the tests that use it: a script, since venv is not everywhere."""
+    packages = cache_folder() / f"openai-{OPENAI}-py{sys.version_info.major}.{sys.version_info.minor}"
+    if not packages.exists():
+        packages.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix="openai-", dir=packages.parent))
+        try:
+            say(f"installing openai=={OPENAI} for the tests")
+            command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(work / "packages"),
+                       f"openai=={OPENAI}"]
+            if subprocess.run(command).returncode != 0:
+                fail(f"pip could not install openai=={OPENAI}")
+            (work / "packages").rename(packages)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+    script = packages / "python"
+    script.write_text(f'#!/bin/sh\nPYTHONPATH="{packages}" exec "{sys.executable}" "$@"\n')
+    script.chmod(0o755)
+    return script
+
+
 def link(name, target):
     path = DEPS / name
     DEPS.mkdir(exist_ok=True)
@@ -186,5 +209,6 @@ def link(name, target):
 
 if __name__ == "__main__":
     link("libtorch", libtorch())
-    if "--test-model" in sys.argv[1:]:
-        link("test-model.gguf", test_model())
+    link("test-model.gguf", test_model())
+    if "--clients" in sys.argv[1:]:
+        link("openai-python", openai_client())
