@@ -17,7 +17,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let vocab = llama.config().vocab;
     let mut forward = LlamaForward::new(llama);
     println!("{} threads, {}", threads, compute.dtype_name());
-    println!("{:>6}  {:<24} {:>10}  {:>7}  {:>9}", "depth", "policy", "tokens/s", "ratio", "KV MiB");
+    println!(
+        "{:>6}  {:<24} {:>10}  {:>7}  {:>9}",
+        "depth", "policy", "tokens/s", "ratio", "KV MiB"
+    );
     for depth in [512, 2048, 6144] {
         let mut full = None;
         for policy in [Policy::Full, Policy::h2o(512, 512)?, Policy::h2o(128, 128)?] {

@@ -24,7 +24,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             head.add(&mass);
             head.recycle(policy);
         }
-        let held: Vec<u32> = head.held().into_iter().map(|(position, _)| position).collect();
+        let held: Vec<u32> = head
+            .held()
+            .into_iter()
+            .map(|(position, _)| position)
+            .collect();
         println!("{:<28} {held:?}", policy.to_string());
     }
     Ok(())

@@ -86,12 +86,6 @@ impl SequenceCache {
             bytes: slots * shape.slot_bytes() / shape.layers.max(1),
         }
     }
-
-    /// `(position, score)` held by a head, in time order.
-    #[cfg(test)]
-    pub(super) fn held(&self, layer: usize, head: usize) -> Vec<(u32, f32)> {
-        self.layers[layer].heads[head].held()
-    }
 }
 
 impl LayerCache {
