@@ -336,9 +336,10 @@ fn two_sequences_in_one_batch_equal_each_alone() {
     let (a, b) = (case.tokens(30, 1), case.tokens(44, 2));
     let (first, second) = (Policy::h2o(4, 4).unwrap(), Policy::Full);
     let mut alone = case.model(64);
-    let mut expected = Vec::new();
-    expected.push(step(&mut alone, vec![row(0, &a[..10], 0, first, true)]).swap_remove(0));
-    expected.push(step(&mut alone, vec![row(1, &b[..24], 0, second, true)]).swap_remove(0));
+    let expected = [
+        step(&mut alone, vec![row(0, &a[..10], 0, first, true)]).swap_remove(0),
+        step(&mut alone, vec![row(1, &b[..24], 0, second, true)]).swap_remove(0),
+    ];
     let mut together = case.model(64);
     let found = step(
         &mut together,

@@ -101,12 +101,10 @@ fn logits_and_greedy_text_equal_the_reference() {
             );
         }
         let greedy = ids(&case["greedy_ids"]);
-        let mut position = prompt.len();
-        for (step, &expected) in greedy.iter().enumerate() {
+        for (position, &expected) in (prompt.len()..).zip(&greedy) {
             let token = argmax(&logits);
-            assert_eq!(token, expected, "{text}: step {step}");
+            assert_eq!(token, expected, "{text}: position {position}");
             logits = feed(&mut forward, number as u64, position, &[token], budget);
-            position += 1;
         }
     }
 }

@@ -218,7 +218,8 @@ impl ModelConfig {
             );
         }
         let finite = self.rope_theta.is_finite() && self.rope_theta > 1.0;
-        if !finite || !(self.norm_eps > 0.0 && self.norm_eps < 0.1) {
+        let small = self.norm_eps > 0.0 && self.norm_eps < 0.1;
+        if !(finite && small) {
             return Err(LlamaError::Invalid {
                 field: "rope theta or norm epsilon",
                 value: format!("{} and {}", self.rope_theta, self.norm_eps),
@@ -282,7 +283,7 @@ fn scaling_from_json(json: Option<&Value>) -> Result<Option<RopeScaling>, LlamaE
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use serde_json::json;
 

@@ -239,8 +239,10 @@ impl Runtime {
         }
     }
 
-    /// Finishes what runs, at most until `deadline`, and frees the models. Returns whether all was finished. The
-    /// caller has closed its listeners before, and stops the system after.
+    /// Finishes what runs, at most until `deadline`, and frees the models. Returns whether all was finished.
+    ///
+    /// The caller keeps its listener open meanwhile, so that new requests are told that the server stops, closes it
+    /// after, and stops the system last.
     pub async fn shutdown(&self, deadline: Duration) -> bool {
         self.0.draining.store(true, Ordering::Release);
         let drained = self.0.models.send(DrainAll { deadline }).await;
