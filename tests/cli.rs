@@ -332,6 +332,25 @@ fn settings_tell_where_they_come_from() {
         "[kv]\nbudget = \"64MiB\"\n",
     )
     .unwrap();
+    let flags = [
+        "config",
+        "show",
+        "--origin",
+        "--json",
+        "--kv-heavy",
+        "77",
+        "--set",
+        "scheduler.max_batch=3",
+    ];
+    let by_flags = parsed(&home.run(&flags));
+    for (key, value, place) in [
+        ("kv.heavy", 77, "--kv-heavy"),
+        ("scheduler.max_batch", 3, "--set"),
+    ] {
+        assert_eq!(by_flags[key]["value"], value);
+        assert_eq!(by_flags[key]["origin"]["layer"], "command-line");
+        assert_eq!(by_flags[key]["origin"]["place"], place);
+    }
     let shown = parsed(&home.run(&["config", "show", "--origin", "--json"]));
     assert_eq!(shown["kv.budget"]["value"], "64MiB");
     assert_eq!(shown["kv.budget"]["origin"]["layer"], "project");

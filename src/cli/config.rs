@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 
 use super::exit::Exit;
-use super::flags::Global;
+use super::flags::{Global, ModelFlags};
 use super::host::Host;
 use super::output;
 use crate::config::{Overrides, show};
@@ -25,6 +25,8 @@ enum What {
         /// Print JSON
         #[arg(long)]
         json: bool,
+        #[command(flatten)]
+        flags: ModelFlags,
     },
     /// Print the files that are read, low to high, and the home folder
     Path,
@@ -37,10 +39,14 @@ enum What {
 /// # Errors
 /// The first wrong setting.
 pub(super) fn run(global: &Global, args: &Args) -> Result<Exit> {
-    let host = Host::open(global, Overrides::new())?;
+    let mut overrides = Overrides::new();
+    if let What::Show { flags, .. } = &args.what {
+        flags.add_to(&mut overrides);
+    }
+    let host = Host::open(global, overrides)?;
     let loaded = &host.loaded;
-    match args.what {
-        What::Show { origin, json } => output::text(&show(loaded, origin, json)?)?,
+    match &args.what {
+        What::Show { origin, json, .. } => output::text(&show(loaded, *origin, *json)?)?,
         What::Path => {
             output::line(format!("home     {}", host.home().root().display()))?;
             for path in &loaded.read {

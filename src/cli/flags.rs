@@ -20,11 +20,24 @@ pub(super) struct Global {
     /// Say nothing on standard error but errors
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub(super) quiet: bool,
+    /// Set any setting for this run, as section.key=value; `config show` lists the keys
+    #[arg(long, global = true, value_name = "KEY=VALUE", value_parser = setting)]
+    set: Vec<(String, String)>,
+}
+
+fn setting(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if key.contains('.') => Ok((key.trim().to_owned(), value.to_owned())),
+        _ => Err("write it as section.key=value, such as kv.budget=1024".to_owned()),
+    }
 }
 
 impl Global {
     /// Adds what the flags set.
     pub(super) fn add_to(&self, overrides: &mut Overrides) {
+        for (key, value) in &self.set {
+            add(overrides, key, value, "--set");
+        }
         if self.quiet {
             add(overrides, "telemetry.level", "error", "--quiet");
         } else if self.verbose > 1 {
