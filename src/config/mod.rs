@@ -3,7 +3,7 @@
 //! Each module owns its section; this folder composes them into [`Settings`] and overlays seven layers, low to
 //! high: built-in < project `.config` < profile < user's folder < `.env` < environment < command line.
 //! The `config` crate reads files of any format, `figment` overlays them and knows which source won each key.
-//! [`keys`] derives the one table of keys from the sections; [`reference`] writes the documentation from it.
+//! [`keys`] derives the one table of keys from the sections; [`mod@reference`] writes the documentation from it.
 #![deny(
     clippy::unwrap_used,
     clippy::expect_used,
