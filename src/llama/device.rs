@@ -19,7 +19,7 @@ impl Compute {
     /// The device there is, and the type that `dtype` asks for.
     ///
     /// `auto` is bfloat16 on CUDA and float32 on a CPU, also one with bfloat16 instructions: libtorch's products of a
-    /// single row, which decoding is made of, are many times slower in bfloat16 there (docs/decisions/003).
+    /// single row, which decoding is made of, are slower in bfloat16 there (docs/decisions/003).
     pub fn choose(dtype: Dtype) -> Self {
         let device = Device::cuda_if_available();
         let kind = match dtype {
