@@ -1,0 +1,69 @@
+//! Which instructions the kernels use.
+
+use std::sync::OnceLock;
+
+/// An instruction set that the kernels are written for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Level {
+    /// What the compiler makes of the plain loops; runs everywhere.
+    Plain,
+    /// x86-64 with AVX2, FMA and F16C: 8 floats at a time.
+    Avx2,
+    /// x86-64 with AVX-512 F, BW and VL: 16 floats at a time.
+    Avx512,
+    /// AArch64 with Advanced SIMD. The same loops as [`Level::Plain`], which the compiler vectorises for it.
+    Neon,
+}
+
+impl Level {
+    /// The fastest level that this CPU has; detected once.
+    pub fn best() -> Level {
+        static BEST: OnceLock<Level> = OnceLock::new();
+        *BEST.get_or_init(|| Level::available().pop().unwrap_or(Level::Plain))
+    }
+
+    /// Every level that this CPU has, slowest first.
+    pub fn available() -> Vec<Level> {
+        [Level::Plain, Level::Neon, Level::Avx2, Level::Avx512]
+            .into_iter()
+            .filter(|level| level.is_available())
+            .collect()
+    }
+
+    /// Whether this CPU has it.
+    pub fn is_available(self) -> bool {
+        match self {
+            Level::Plain => true,
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => super::x86::Avx2::detect().is_some(),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => super::x86::Avx512::detect().is_some(),
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon => std::arch::is_aarch64_feature_detected!("neon"),
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_is_available_everywhere_and_the_best_level_is_available() {
+        let available = Level::available();
+        assert_eq!(available.first(), Some(&Level::Plain));
+        assert_eq!(available.last(), Some(&Level::best()));
+        assert!(available.iter().all(|level| level.is_available()));
+    }
+
+    #[test]
+    fn a_level_of_another_architecture_is_never_available() {
+        let foreign: &[Level] = if cfg!(target_arch = "x86_64") {
+            &[Level::Neon]
+        } else {
+            &[Level::Avx2, Level::Avx512]
+        };
+        assert!(foreign.iter().all(|level| !level.is_available()));
+    }
+}

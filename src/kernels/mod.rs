@@ -1,0 +1,31 @@
+//! CPU kernels on plain slices: fused decode attention over mixed storage, the transforms that prepare its rows, the
+//! page bounds that choose which rows it reads, and products with weights at their own width over a pool of threads.
+//!
+//! All public functions are safe: they check every length and never run an instruction that the CPU lacks. Rows are
+//! row-major, and arithmetic is in `f32` whatever the rows are stored as.
+
+mod aligned;
+mod attention;
+mod hadamard;
+mod lanes;
+mod level;
+mod matmul;
+mod pages;
+mod plain;
+mod pool;
+mod quantize;
+mod rotate;
+mod rows;
+mod steps;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+pub use attention::{Scratch, Segment, attend};
+pub use hadamard::hadamard;
+pub use level::Level;
+pub use matmul::{Format, Matrix, MatrixError, multiply};
+pub use pages::{bounds, upper_bounds};
+pub use pool::Pool;
+pub use quantize::{dequantize_row, quantize_row};
+pub use rotate::rotate;
+pub use rows::RowsRef;

@@ -1,0 +1,217 @@
+//! Vectors of AVX-512.
+#![allow(unsafe_code, reason = "intrinsics, on a CPU that was asked for them")]
+
+use std::arch::x86_64::*;
+
+use half::{bf16, f16};
+
+use super::simd::{Simd, Work};
+use crate::kernels::lanes::Lanes;
+
+/// Proof that the CPU has AVX-512 F, BW and VL.
+#[derive(Clone, Copy)]
+pub(in crate::kernels) struct Avx512(());
+
+impl Avx512 {
+    pub(in crate::kernels) fn detect() -> Option<Self> {
+        let has = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512vl");
+        has.then_some(Avx512(()))
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn run<W: Work<Avx512>>(simd: Avx512, work: W) -> W::Output {
+    work.run(simd)
+}
+
+impl Lanes for Avx512 {
+    type Vector = __m512;
+    type Words = __m512i;
+
+    const LANES: usize = 16;
+    const SUMS: usize = 16;
+
+    #[inline(always)]
+    fn run<W: Work<Self>>(self, work: W) -> W::Output {
+        // SAFETY: the features were detected.
+        unsafe { run(self, work) }
+    }
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> __m512 {
+        // SAFETY: the feature was detected.
+        unsafe { _mm512_set1_ps(x) }
+    }
+
+    #[inline(always)]
+    fn add(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: the feature was detected.
+        unsafe { _mm512_add_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn mul(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: the feature was detected.
+        unsafe { _mm512_mul_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn fma(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        // SAFETY: the feature was detected.
+        unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    fn shift<const BITS: u32>(self, words: __m512i) -> __m512i {
+        // SAFETY: the feature was detected.
+        unsafe { _mm512_srlv_epi32(words, _mm512_set1_epi32(BITS as i32)) }
+    }
+
+    #[inline(always)]
+    fn low4(self, words: __m512i) -> __m512 {
+        // SAFETY: the feature was detected.
+        unsafe {
+            // An index is the lowest 4 bits of its lane, so a look-up masks and converts at once.
+            let floats = _mm512_setr_ps(
+                0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 13.0, 14.0,
+                15.0,
+            );
+            _mm512_permutexvar_ps(words, floats)
+        }
+    }
+
+    #[inline(always)]
+    fn low6(self, words: __m512i, high: __m512i) -> __m512 {
+        // SAFETY: the feature was detected.
+        unsafe {
+            // Whatever the two bits above the lowest are, they find the same float.
+            let floats = _mm512_setr_ps(
+                0.0, 16.0, 32.0, 48.0, 0.0, 16.0, 32.0, 48.0, 0.0, 16.0, 32.0, 48.0, 0.0, 16.0,
+                32.0, 48.0,
+            );
+            _mm512_add_ps(self.low4(words), _mm512_permutexvar_ps(high, floats))
+        }
+    }
+
+    #[inline(always)]
+    fn prefetch(self, at: *const u8) {
+        // SAFETY: a hint, which reads nothing into the program, and no address makes it fault. Every x86-64 has it.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn load(self, from: *const f32) -> __m512 {
+        // SAFETY: the feature was detected; the caller vouches for 16 elements.
+        unsafe { _mm512_loadu_ps(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_f16(self, from: *const f16) -> __m512 {
+        // SAFETY: the feature was detected; the caller vouches for 16 elements, 32 bytes.
+        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16(self, from: *const bf16) -> __m512 {
+        // SAFETY: the feature was detected; the caller vouches for 16 elements, 32 bytes.
+        unsafe {
+            let bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast()));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(bits))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load_i8(self, from: *const i8) -> __m512 {
+        // SAFETY: the feature was detected; the caller vouches for 16 elements, 16 bytes.
+        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.cast()))) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_u8(self, from: *const u8) -> __m512 {
+        // SAFETY: the feature was detected; the caller vouches for 16 elements, 16 bytes.
+        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(from.cast()))) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_words(self, from: *const u32) -> __m512i {
+        // SAFETY: the feature was detected; the caller vouches for 16 elements.
+        unsafe { _mm512_loadu_si512(from.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32, a: __m512) {
+        // SAFETY: the feature was detected; the caller vouches for 16 elements.
+        unsafe { _mm512_storeu_ps(to, a) }
+    }
+}
+
+impl Simd for Avx512 {
+    const GROUP: usize = 4;
+    const TILE: usize = 24;
+
+    #[inline(always)]
+    fn max(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: the feature was detected.
+        unsafe { _mm512_max_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn round(self, a: __m512) -> __m512 {
+        // SAFETY: the feature was detected.
+        unsafe { _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a) }
+    }
+
+    #[inline(always)]
+    fn times_power(self, a: __m512, n: __m512) -> __m512 {
+        // SAFETY: the feature was detected.
+        unsafe { _mm512_scalef_ps(a, n) }
+    }
+
+    #[inline(always)]
+    fn zero_below(self, a: __m512, x: __m512, bound: __m512) -> __m512 {
+        // SAFETY: the feature was detected.
+        unsafe { _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_NLT_UQ>(x, bound), a) }
+    }
+
+    #[inline(always)]
+    fn largest(self, a: __m512) -> f32 {
+        // SAFETY: the feature was detected.
+        unsafe { _mm512_reduce_max_ps(a) }
+    }
+
+    #[inline(always)]
+    fn sum(self, a: __m512) -> f32 {
+        // SAFETY: the feature was detected.
+        unsafe { _mm512_reduce_add_ps(a) }
+    }
+
+    #[inline(always)]
+    fn sum4(self, [a, b, c, d]: [__m512; 4]) -> [f32; 4] {
+        // SAFETY: the features were detected, and four floats are written to an array of four.
+        unsafe {
+            // Of every four neighbours, [a0 + a2, b0 + b2, a1 + a3, b1 + b3], and likewise c and d.
+            let ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+            let cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+            let quarters = _mm512_add_ps(
+                _mm512_shuffle_ps::<0b01_00_01_00>(ab, cd),
+                _mm512_shuffle_ps::<0b11_10_11_10>(ab, cd),
+            );
+            let upper = _mm512_castpd_ps(_mm512_castpd256_pd512(_mm512_extractf64x4_pd::<1>(
+                _mm512_castps_pd(quarters),
+            )));
+            let halves = _mm256_add_ps(
+                _mm512_castps512_ps256(quarters),
+                _mm512_castps512_ps256(upper),
+            );
+            let sums = _mm_add_ps(
+                _mm256_castps256_ps128(halves),
+                _mm256_extractf128_ps::<1>(halves),
+            );
+            let mut out = [0.0; 4];
+            _mm_storeu_ps(out.as_mut_ptr(), sums);
+            out
+        }
+    }
+}
