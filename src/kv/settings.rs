@@ -15,7 +15,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::units::ByteSize;
+use super::ClassesFile;
+use super::policy::Hybrid;
+use crate::units::{self, ByteSize};
 
 /// What is kept of the keys and values of a sequence, and how much of them in all.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -28,24 +30,78 @@ pub struct Config {
     /// Of the budget, how many tokens are chosen by the attention they received; absent = what `recent` and `sinks` leave.
     #[schemars(example = 1024)]
     pub heavy: Option<u32>,
-    /// Of the budget, how many of the newest tokens are always kept; absent = half of it.
+    /// Of the budget, how many of the newest tokens are always kept; absent = half of it, or the policy's own share.
     #[schemars(example = 1024)]
     pub recent: Option<u32>,
     /// How many of the first tokens are always kept (<https://arxiv.org/abs/2309.17453>).
     pub sinks: u32,
+    /// How `h2o` scores a token.
+    pub score: ScoreKind,
+    /// What a step leaves of a decaying score, in `h2o` with `score = "decay"` and in `hybrid`.
+    pub decay: f64,
+    /// How many queries at the end of a prompt `snapkv`, `pyramid`, `adasnap` and `hybrid` observe.
+    #[serde(deserialize_with = "units::at_least_one")]
+    #[schemars(range(min = 1))]
+    pub window: usize,
+    /// Over how many neighbours those scores are max-pooled; odd.
+    #[serde(deserialize_with = "units::at_least_one")]
+    #[schemars(range(min = 1))]
+    pub pool: usize,
+    /// In `hybrid`, the weight of the newest attention against all there was.
+    pub blend: f64,
+    /// In `hybrid`, the power of a token's age that its summed attention is divided by: 0 the sum, 1 the mean.
+    pub age: f64,
+    /// In `hybrid`, the share of the budget for means of evicted tokens; see `docs/attention.md`.
+    pub summaries: f64,
+    /// Whether `hybrid` keeps the system prompt, up to a tenth of the budget.
+    pub protect_system: bool,
+    /// Weights of the KV heads, written by `llamahome calibrate`: the budget is spread in their proportion.
+    #[schemars(example = "classes.json")]
+    pub classes: Option<ClassesFile>,
+    /// How keys and values are stored.
+    pub dtype: KvDtype,
+    /// Whether a prompt is read whole before anything is evicted, or in bounded memory.
+    pub prefill: Reading,
+    /// Whether a sequence may run past the model's context: its kept keys are then rotated anew.
+    pub beyond_context: bool,
+    /// What becomes of evicted tokens.
+    pub spill: Spill,
+    /// How many spilled tokens per KV head a new turn may recall; 0 = none.
+    pub recall: u32,
     /// The most memory that all keys and values of the process take.
     pub total_bytes: ByteSize,
+    /// The most memory of it for prompt prefixes that later requests may share; 0B = none are kept.
+    pub prefix_bytes: ByteSize,
+    /// The most memory for parked sessions; what is over it goes to disk.
+    pub parked_bytes: ByteSize,
 }
 
 impl Default for Config {
     fn default() -> Self {
+        let hybrid = Hybrid::default();
         Config {
-            policy: PolicyKind::H2o,
+            policy: PolicyKind::Hybrid,
             budget: Some(Budget::Tokens(2048)),
             heavy: None,
             recent: None,
             sinks: 4,
+            score: ScoreKind::Sum,
+            decay: 0.9995,
+            window: hybrid.window,
+            pool: hybrid.pool,
+            blend: 0.5,
+            age: 1.0,
+            summaries: 0.01,
+            protect_system: true,
+            classes: None,
+            dtype: KvDtype::Auto,
+            prefill: Reading::Exact,
+            beyond_context: false,
+            spill: Spill::Off,
+            recall: 0,
             total_bytes: ByteSize::gib(4),
+            prefix_bytes: ByteSize::mib(256),
+            parked_bytes: ByteSize::gib(1),
         }
     }
 }
@@ -63,6 +119,134 @@ pub enum PolicyKind {
     Streaming,
     /// The newest and those that received most attention (<https://arxiv.org/abs/2306.14048>).
     H2o,
+    /// Those that the last query attends to most (<https://arxiv.org/abs/2401.06104>).
+    Tova,
+    /// Those that the end of the prompt attends to, and all that is generated (<https://arxiv.org/abs/2404.14469>).
+    Snapkv,
+    /// Likewise, with more for the first layers (<https://arxiv.org/abs/2406.02069>).
+    Pyramid,
+    /// Likewise, with more for the heads that need it (<https://arxiv.org/abs/2407.11550>).
+    Adasnap,
+    /// Those whose keys differ most from the mean key (<https://arxiv.org/abs/2504.15364>).
+    Keydiff,
+    /// Those that queries to come are expected to attend to (<https://arxiv.org/abs/2510.00636>).
+    Expected,
+    /// All are kept, and each step reads the pages that promise most (<https://arxiv.org/abs/2406.10774>).
+    Quest,
+    /// What the prompt's end and the whole of it attended to; sinks, the system prompt and the newest protected.
+    Hybrid,
+}
+
+impl PolicyKind {
+    /// All of them, in the order of the documentation.
+    pub const ALL: [PolicyKind; 12] = [
+        PolicyKind::Full,
+        PolicyKind::Window,
+        PolicyKind::Streaming,
+        PolicyKind::H2o,
+        PolicyKind::Tova,
+        PolicyKind::Snapkv,
+        PolicyKind::Pyramid,
+        PolicyKind::Adasnap,
+        PolicyKind::Keydiff,
+        PolicyKind::Expected,
+        PolicyKind::Quest,
+        PolicyKind::Hybrid,
+    ];
+
+    /// The name in configuration, flags and answers.
+    pub fn name(self) -> &'static str {
+        match self {
+            PolicyKind::Full => "full",
+            PolicyKind::Window => "window",
+            PolicyKind::Streaming => "streaming",
+            PolicyKind::H2o => "h2o",
+            PolicyKind::Tova => "tova",
+            PolicyKind::Snapkv => "snapkv",
+            PolicyKind::Pyramid => "pyramid",
+            PolicyKind::Adasnap => "adasnap",
+            PolicyKind::Keydiff => "keydiff",
+            PolicyKind::Expected => "expected",
+            PolicyKind::Quest => "quest",
+            PolicyKind::Hybrid => "hybrid",
+        }
+    }
+}
+
+impl fmt::Display for PolicyKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Why a text names no policy.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} is no kv policy: full, window, streaming, h2o, tova, snapkv, pyramid, adasnap, keydiff, expected, quest or hybrid"
+)]
+pub struct BadPolicyName(String);
+
+impl FromStr for PolicyKind {
+    type Err = BadPolicyName;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        PolicyKind::ALL
+            .into_iter()
+            .find(|kind| kind.name() == text.trim())
+            .ok_or_else(|| BadPolicyName(text.to_owned()))
+    }
+}
+
+/// How heavy hitters are scored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum ScoreKind {
+    /// By all attention received, as published.
+    Sum,
+    /// By that over the number of queries that could attend.
+    Mean,
+    /// By a sum that forgets.
+    Decay,
+}
+
+/// How keys and values are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum KvDtype {
+    /// As the model computes.
+    Auto,
+    /// 4 bytes a value.
+    Float32,
+    /// 2 bytes a value.
+    Bfloat16,
+    /// 1 byte a value, with a scale a token and head; sinks and the newest in bfloat16. On a CPU only.
+    Int8,
+}
+
+/// How a prompt is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum Reading {
+    /// Whole before anything is evicted: scores do not depend on the chunk size.
+    Exact,
+    /// With an eviction after every chunk: a prompt of any length in budget and one chunk.
+    Streaming,
+}
+
+/// What becomes of evicted tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum Spill {
+    /// They are gone.
+    Off,
+    /// They are kept in memory, outside of the budget.
+    Memory,
+    /// They are kept in a file of the home folder.
+    Disk,
 }
 
 /// How much of one sequence is kept.

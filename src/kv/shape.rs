@@ -1,6 +1,6 @@
 //! From a model's shape to bytes of KV cache.
 
-use super::Policy;
+use super::{HeadSlots, Policy, Reading};
 
 /// What one token costs a model in KV cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,24 +16,23 @@ pub struct KvShape {
 }
 
 impl KvShape {
-    /// Bytes of one slot in every layer and KV head: a key, a value, and its position and score on the host.
+    /// Bytes of one slot in every layer and KV head: a key, a value, and the bookkeeping of [`HeadSlots`].
     pub fn slot_bytes(&self) -> usize {
-        let tensors = 2 * self.head_dim * self.value_bytes;
-        let host = size_of::<u32>() + size_of::<f32>();
-        self.layers * self.kv_heads * (tensors + host)
+        let rows = 2 * self.head_dim * self.value_bytes;
+        self.layers * self.kv_heads * (rows + HeadSlots::SLOT_BYTES)
     }
 
-    /// The most bytes that a sequence of `prompt` tokens with up to `output` more can hold under `policy`.
-    ///
-    /// A prompt is prefilled whole before anything is evicted, so it counts in full.
-    pub fn worst_case_bytes(&self, policy: Policy, prompt: usize, output: usize) -> usize {
-        let all = prompt + output;
-        let slots = match policy.capacity() {
-            // One more than the capacity: the slot of the token that is being added.
-            Some(capacity) => prompt.max(all.min(capacity + 1)),
-            None => all,
-        };
-        slots * self.slot_bytes()
+    /// The most bytes that a sequence of `prompt` tokens with up to `output` more can hold under `policy`, when a
+    /// prompt is read in chunks of `chunk` tokens.
+    pub fn worst_case_bytes(
+        &self,
+        policy: &Policy,
+        prompt: usize,
+        output: usize,
+        chunk: usize,
+    ) -> usize {
+        let streamed = (policy.reading == Reading::Streaming).then_some(chunk);
+        policy.slots_at_most(prompt, output, streamed) * self.slot_bytes()
     }
 
     /// How many slots fit into `bytes`.
@@ -55,16 +54,22 @@ mod tests {
 
     #[test]
     fn a_slot_of_smollm2_in_float32_is_45_kib_and_its_bookkeeping() {
-        assert_eq!(SMOLLM2.slot_bytes(), 45 * 1024 + 90 * 8);
+        assert_eq!(SMOLLM2.slot_bytes(), 45 * 1024 + 90 * 16);
     }
 
     #[test]
     fn a_budget_bounds_what_decoding_adds_but_not_the_prompt() {
         let slot = SMOLLM2.slot_bytes();
         let h2o = Policy::h2o(8, 8).unwrap();
-        assert_eq!(SMOLLM2.worst_case_bytes(h2o, 4, 5), 9 * slot);
-        assert_eq!(SMOLLM2.worst_case_bytes(h2o, 4, 500), 17 * slot);
-        assert_eq!(SMOLLM2.worst_case_bytes(h2o, 100, 500), 100 * slot);
-        assert_eq!(SMOLLM2.worst_case_bytes(Policy::Full, 100, 500), 600 * slot);
+        assert_eq!(SMOLLM2.worst_case_bytes(&h2o, 4, 5, 8), 9 * slot);
+        assert_eq!(SMOLLM2.worst_case_bytes(&h2o, 4, 500, 8), 17 * slot);
+        assert_eq!(SMOLLM2.worst_case_bytes(&h2o, 100, 500, 8), 100 * slot);
+        let mut streamed = h2o;
+        streamed.reading = Reading::Streaming;
+        assert_eq!(SMOLLM2.worst_case_bytes(&streamed, 100, 500, 8), 24 * slot);
+        assert_eq!(
+            SMOLLM2.worst_case_bytes(&Policy::full(), 100, 500, 8),
+            600 * slot
+        );
     }
 }

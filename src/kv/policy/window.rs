@@ -1,45 +1,43 @@
 //! The last positions, with or without the first ones: `window` and `streaming`.
 
-/// `slots` in time order -> the first `sinks` of them and the last `recent`.
-///
-/// The first slots held stand for the first positions: sinks are never evicted, so they stay first.
-pub(super) fn keep(slots: Vec<usize>, sinks: usize, recent: usize) -> Vec<usize> {
-    if slots.len() <= sinks + recent {
-        return slots;
-    }
-    let tail = slots.len() - recent;
-    slots[..sinks]
-        .iter()
-        .chain(&slots[tail..])
-        .copied()
-        .collect()
-}
+use super::{BadPolicy, Policy, Protect, Score};
+use crate::kv::PolicyKind;
 
-/// The oldest position after the first `sinks`.
-pub(super) fn victim(positions: &[u32], sinks: usize) -> Option<usize> {
-    let mut slots: Vec<usize> = (0..positions.len()).collect();
-    if sinks >= slots.len() {
-        return None;
+impl Policy {
+    /// The last `recent` positions; at least one.
+    pub fn window(recent: usize) -> Result<Self, BadPolicy> {
+        let protect = Protect::ends(0, recent);
+        Policy::bounded(PolicyKind::Window, recent, Score::Nothing, protect).checked()
     }
-    let (_, &mut slot, _) = slots.select_nth_unstable_by_key(sinks, |&slot| positions[slot]);
-    Some(slot)
+
+    /// The first `sinks` and the last `recent` positions, at their original positions; at least one in all
+    /// ([StreamingLLM](https://arxiv.org/abs/2309.17453)).
+    pub fn streaming(sinks: usize, recent: usize) -> Result<Self, BadPolicy> {
+        let protect = Protect::ends(sinks, recent);
+        Policy::bounded(
+            PolicyKind::Streaming,
+            sinks + recent,
+            Score::Nothing,
+            protect,
+        )
+        .checked()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kv::policy::HeadView;
 
     #[test]
-    fn sinks_and_the_newest_stay() {
-        assert_eq!(keep(vec![3, 1, 2, 0, 4], 1, 2), [3, 0, 4]);
-        assert_eq!(keep(vec![3, 1], 1, 2), [3, 1]);
-        assert_eq!(keep(vec![0, 1, 2], 0, 1), [2]);
-    }
-
-    #[test]
-    fn the_oldest_after_the_sinks_goes() {
-        assert_eq!(victim(&[7, 0, 5, 3], 1), Some(3));
-        assert_eq!(victim(&[7, 0, 5, 3], 0), Some(1));
-        assert_eq!(victim(&[7], 1), None);
+    fn the_ends_stay() {
+        let head = HeadView {
+            positions: &[3, 1, 2, 0, 4],
+            ..HeadView::default()
+        };
+        let streaming = Policy::streaming(1, 2).unwrap();
+        assert_eq!(streaming.keep(&head, 3), [3, 0, 4]);
+        assert_eq!(Policy::window(1).unwrap().keep(&head, 1), [4]);
+        assert_eq!(Policy::window(4).unwrap().victim(&head, 4), Some(3));
     }
 }
