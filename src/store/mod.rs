@@ -26,6 +26,8 @@ pub mod quant;
 pub mod safetensors;
 mod settings;
 pub mod source;
+mod spill;
+pub mod state_file;
 pub mod vocab;
 
 pub use catalog::Catalog;
@@ -39,3 +41,4 @@ pub use pull::{Fetch, Progress, PullRequest, Silent};
 pub use quant::DType;
 pub use settings::Config;
 pub use source::Source;
+pub use spill::SpillFile;
