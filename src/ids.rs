@@ -18,6 +18,46 @@ impl fmt::Display for SeqId {
     }
 }
 
+/// A conversation whose cache outlives a request.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+pub struct SessionId(String);
+
+/// Why a text names no session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a session is named by 1 to 64 letters, digits, - and _")]
+pub struct BadSessionId;
+
+impl SessionId {
+    /// A fresh name, unique on this machine for practical purposes (64 random bits).
+    pub fn random() -> Self {
+        SessionId(format!("chat-{:016x}", rand::random::<u64>()))
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for SessionId {
+    type Err = BadSessionId;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+        if (1..=64).contains(&text.len()) && text.chars().all(allowed) {
+            Ok(SessionId(text.to_owned()))
+        } else {
+            Err(BadSessionId)
+        }
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// One request of a client, as it appears in answers, logs and the audit record.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct RequestId(String);

@@ -7,8 +7,8 @@ use llamahome::ids::{RequestId, SeqId, TokenId};
 use llamahome::kv::Policy;
 use llamahome::sample::SamplingParams;
 use llamahome::sched::{
-    Busy, Config, Event, Failure, FakeModel, FinishReason, Forward, Limits, Plan, Request,
-    Scheduler, Stepper,
+    Busy, Config, Continue, Ended, Event, Failure, FakeModel, FinishReason, Forward, Limits, Phase,
+    Plan, Request, Scheduler, Stepper,
 };
 use llamahome::units;
 use proptest::prelude::*;
@@ -23,6 +23,8 @@ fn request(prompt: &[TokenId], max_tokens: usize) -> Request {
         stop_ids: vec![60],
         sampling: SamplingParams::default(),
         policy: Policy::h2o(2, 2).unwrap(),
+        tenant: None,
+        session: None,
     }
 }
 
@@ -118,9 +120,9 @@ fn a_long_prompt_is_read_in_parts_and_does_not_hold_up_running_answers() {
         );
         assert_eq!(row(long).tokens.len(), part);
         assert_eq!(
-            row(long).evict,
+            row(long).phase == Phase::Prompt { left: 0 },
             part == 6,
-            "nothing is evicted before the prompt ends"
+            "the prompt's last part is known to be it"
         );
         scheduler.commit(stepper.step(&plan).unwrap(), now);
     }
@@ -203,10 +205,100 @@ fn a_cancelled_sequence_leaves_at_once_and_its_late_result_is_dropped() {
     let Plan { rows, ended } = scheduler.plan(now).unwrap();
     assert_eq!(
         (rows.len(), ended),
-        (0, vec![seq]),
+        (0, vec![Ended::from(seq)]),
         "the device is told to free it"
     );
     assert!(scheduler.is_idle() && scheduler.cancel(seq, now).is_none());
+}
+
+/// A turn of session `s`, whose cache has seen so many tokens.
+fn turn(prompt: &[TokenId], seen: usize) -> Request {
+    Request {
+        session: Some(Continue {
+            session: "s".parse().unwrap(),
+            seen,
+        }),
+        ..request(prompt, 3)
+    }
+}
+
+#[test]
+fn a_session_is_parked_by_a_whole_turn_and_by_no_other() {
+    let mut scheduler = scheduler(Config::default(), 1000);
+    let mut stepper = Stepper::new(Box::new(FakeModel::new(VOCAB)));
+    let now = Instant::now();
+    let park = Some("s".parse().unwrap());
+    let first = scheduler.submit(turn(&[1], 0), now).unwrap();
+    let told = run(&mut scheduler, &mut stepper, now);
+    assert_eq!(tokens(&told[&first]), [2, 3, 4]);
+    // Its caller has read enough while a step was under way: parked, with what that step has fed.
+    let second = scheduler.submit(turn(&[4, 10], 3), now).unwrap();
+    let plan = scheduler.plan(now).unwrap();
+    scheduler.commit(stepper.step(&plan).unwrap(), now);
+    let late = stepper.step(&scheduler.plan(now).unwrap()).unwrap();
+    let (seq, end) = scheduler.finish(second, now).unwrap();
+    let Event::Finished { reason, usage, .. } = end else {
+        panic!("no end: {end:?}");
+    };
+    assert_eq!((seq, reason), (second, FinishReason::Stop));
+    assert_eq!(
+        (
+            usage.prompt_tokens,
+            usage.cached_tokens,
+            usage.completion_tokens
+        ),
+        (5, 3, 1)
+    );
+    assert!(scheduler.finish(second, now).is_none());
+    assert!(scheduler.commit(late, now).is_empty());
+    let plan = scheduler.plan(now).unwrap();
+    assert_eq!(plan.ended, [Ended { seq: second, park }]);
+    stepper.step(&plan).unwrap();
+    // The next turn begins with the last token, which the cache has seen already.
+    let third = scheduler.submit(turn(&[11, 20], 5), now).unwrap();
+    let told = run(&mut scheduler, &mut stepper, now);
+    assert_eq!(tokens(&told[&third]), [21, 22, 23]);
+    let Some(Event::Finished { usage, kv, .. }) = told[&third].last() else {
+        panic!("no end");
+    };
+    assert_eq!((usage.cached_tokens, kv.tokens_seen), (5 + 1, 5 + 2 + 2));
+    // Neither a turn that was left, nor one whose end nobody was told.
+    for ended in [true, false] {
+        let seq = scheduler.submit(turn(&[23], 9), now).unwrap();
+        let plan = scheduler.plan(now).unwrap();
+        scheduler.commit(stepper.step(&plan).unwrap(), now);
+        if ended {
+            scheduler.finish(seq, now).unwrap();
+            scheduler.abandon(seq);
+        } else {
+            scheduler.cancel(seq, now).unwrap();
+        }
+        assert_eq!(scheduler.plan(now).unwrap().ended, [Ended::from(seq)]);
+    }
+}
+
+#[test]
+fn a_lost_device_fails_those_that_wait_for_its_sessions_and_no_others() {
+    let config = Config {
+        max_batch: 1,
+        ..Config::default()
+    };
+    let mut scheduler = scheduler(config, 1000);
+    let now = Instant::now();
+    let running = scheduler.submit(request(&[1], 5), now).unwrap();
+    let continued = scheduler.submit(turn(&[1], 3), now).unwrap();
+    let begun = scheduler.submit(turn(&[1], 0), now).unwrap();
+    scheduler.plan(now).unwrap();
+    let failure = Failure::WorkerLost("x".to_owned());
+    let failed = scheduler.fail_running(&failure);
+    let lost = Failure::SessionLost("s".parse().unwrap());
+    assert!(
+        matches!(&failed[..], [(a, Event::Failed(f)), (b, Event::Failed(g))]
+            if (*a, *b) == (running, continued) && *f == failure && *g == lost),
+        "{failed:?}"
+    );
+    let plan = scheduler.plan(now).unwrap();
+    assert_eq!(plan.rows[0].seq, begun);
 }
 
 #[test]

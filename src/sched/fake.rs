@@ -1,12 +1,15 @@
 //! A model without tensors, for tests and examples of everything above the tensors.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use crate::ids::{SeqId, TokenId};
+use crate::ids::{SeqId, SessionId, TokenId};
 use crate::kv::{HeadSlots, KvReport, KvShape, Policy};
 
-use super::{Forward, ForwardError, Outputs, Plan, Row, RowOutput, Want};
+use super::{
+    Forward, ForwardError, MemoryReport, Origin, Outputs, Phase, Plan, Row, RowOutput,
+    SessionOrder, SessionReply, SessionReport, Want,
+};
 
 /// Its vocabulary is small, its next token is always the last one plus one (modulo the vocabulary), and it keeps
 /// real slots under the real policy, with attention spread evenly.
@@ -14,8 +17,14 @@ pub struct FakeModel {
     vocab: usize,
     delay: Duration,
     panic_on: Option<TokenId>,
-    sequences: HashMap<SeqId, (Policy, HeadSlots, usize)>,
+    sequences: HashMap<SeqId, Kept>,
+    sessions: BTreeMap<SessionId, Kept>,
+    /// With their notes; as files would be, but for outliving the process.
+    saved: BTreeMap<SessionId, (Kept, String)>,
 }
+
+/// One sequence: its policy, its slots, and tokens seen.
+type Kept = (Policy, HeadSlots, usize);
 
 impl FakeModel {
     /// A model with `vocab` tokens that answers at once.
@@ -25,6 +34,8 @@ impl FakeModel {
             delay: Duration::ZERO,
             panic_on: None,
             sequences: HashMap::new(),
+            sessions: BTreeMap::new(),
+            saved: BTreeMap::new(),
         }
     }
 
@@ -44,8 +55,22 @@ impl FakeModel {
 
     fn row(&mut self, row: &Row) -> Result<RowOutput, ForwardError> {
         if let Some(open) = &row.open {
-            self.sequences
-                .insert(row.seq, (open.policy, HeadSlots::default(), 0));
+            let kept = match &open.origin {
+                Origin::Session(session) => self
+                    .sessions
+                    .get(session)
+                    .cloned()
+                    .ok_or_else(|| ForwardError::UnknownSession(session.clone()))?,
+                Origin::Fork(from) => self
+                    .sequences
+                    .get(from)
+                    .cloned()
+                    .ok_or(ForwardError::UnknownSequence(*from))?,
+                Origin::Empty | Origin::Prefix { .. } => {
+                    (open.policy.clone(), HeadSlots::default(), 0)
+                }
+            };
+            self.sequences.insert(row.seq, kept);
         }
         let shape = self.kv_shape();
         let (policy, head, seen) = self
@@ -53,7 +78,9 @@ impl FakeModel {
             .get_mut(&row.seq)
             .ok_or(ForwardError::UnknownSequence(row.seq))?;
         let mut logits = Vec::new();
-        for (index, &token) in row.tokens.iter().enumerate() {
+        // What the sequence has seen is not computed again.
+        let held = seen.saturating_sub(row.start).min(row.tokens.len());
+        for (index, &token) in row.tokens.iter().enumerate().skip(held) {
             assert!(
                 Some(token) != self.panic_on,
                 "injected panic on token {token}"
@@ -75,17 +102,16 @@ impl FakeModel {
                 logits.extend((0..self.vocab).map(|id| if id == next { 10.0 } else { 0.0 }));
             }
         }
-        head.place(row.start as u32, row.tokens.len());
+        let start = (row.start + held) as u32;
+        head.place(start, start, row.tokens.len() - held);
         let even = vec![1.0 / head.len() as f32; head.len()];
-        head.add(&even);
-        if row.evict {
-            if row.tokens.len() == 1 {
-                head.recycle(*policy);
-            } else {
-                head.cut(*policy);
-            }
+        head.step(&policy.need(), &even);
+        *seen += row.tokens.len() - held;
+        let due = row.phase == Phase::Decode || row.phase == Phase::Prompt { left: 0 };
+        if let Some(capacity) = policy.capacity().filter(|_| due) {
+            let kept = policy.keep(&head.view(*seen, &[], None), capacity);
+            head.gather(&kept);
         }
-        *seen += row.tokens.len();
         Ok(RowOutput {
             seq: row.seq,
             logits,
@@ -93,10 +119,12 @@ impl FakeModel {
                 policy: policy.name().to_owned(),
                 budget: policy.capacity(),
                 tokens_seen: *seen,
-                tokens_kept: head.kept(),
-                evicted: *seen - head.kept(),
+                tokens_kept: head.len(),
+                evicted: *seen - head.len(),
                 bytes: head.len() * shape.slot_bytes(),
+                ..KvReport::default()
             },
+            cached: held,
         })
     }
 }
@@ -106,8 +134,11 @@ impl Forward for FakeModel {
         if !self.delay.is_zero() {
             std::thread::sleep(self.delay);
         }
-        for seq in &plan.ended {
-            self.sequences.remove(seq);
+        for ended in &plan.ended {
+            let kept = self.sequences.remove(&ended.seq);
+            if let (Some(session), Some(kept)) = (&ended.park, kept) {
+                self.sessions.insert(session.clone(), kept);
+            }
         }
         let rows = plan.rows.iter().map(|row| self.row(row));
         Ok(Outputs {
@@ -126,5 +157,66 @@ impl Forward for FakeModel {
 
     fn weight_bytes(&self) -> usize {
         1 << 20
+    }
+
+    fn session(&mut self, order: SessionOrder) -> Result<SessionReply, ForwardError> {
+        let known = |session: &SessionId| {
+            self.sessions
+                .get(session)
+                .cloned()
+                .ok_or_else(|| ForwardError::UnknownSession(session.clone()))
+        };
+        match order {
+            SessionOrder::List => {
+                let bytes = |kept: &Kept| (kept.1.len() * self.kv_shape().slot_bytes()) as u64;
+                let parked = self.sessions.iter().map(|(name, kept)| SessionReport {
+                    name: name.to_string(),
+                    place: "memory",
+                    bytes: bytes(kept),
+                    saved: self.saved.contains_key(name),
+                });
+                let only_saved = self.saved.iter();
+                let only_saved = only_saved.filter(|(name, _)| !self.sessions.contains_key(name));
+                let saved = only_saved.map(|(name, (kept, _))| SessionReport {
+                    name: name.to_string(),
+                    place: "saved",
+                    bytes: bytes(kept),
+                    saved: true,
+                });
+                Ok(SessionReply::Sessions(parked.chain(saved).collect()))
+            }
+            SessionOrder::Erase(session) => {
+                let parked = self.sessions.remove(&session).is_some();
+                match self.saved.remove(&session).is_some() || parked {
+                    true => Ok(SessionReply::Done),
+                    false => Err(ForwardError::UnknownSession(session)),
+                }
+            }
+            SessionOrder::Fork { from, to } => {
+                let copy = known(&from)?;
+                self.sessions.insert(to, copy);
+                Ok(SessionReply::Done)
+            }
+            SessionOrder::Save { session, notes } => {
+                let copy = known(&session)?;
+                self.saved.insert(session, (copy, notes));
+                Ok(SessionReply::Done)
+            }
+            SessionOrder::Restore(session) => {
+                let saved = self.saved.get(&session).cloned();
+                let (kept, notes) =
+                    saved.ok_or_else(|| ForwardError::UnknownSession(session.clone()))?;
+                self.sessions.insert(session, kept);
+                Ok(SessionReply::Restored { notes })
+            }
+        }
+    }
+
+    fn memory(&self) -> MemoryReport {
+        let slots: usize = self.sessions.values().map(|kept| kept.1.len()).sum();
+        MemoryReport {
+            parked_bytes: slots * self.kv_shape().slot_bytes(),
+            ..MemoryReport::default()
+        }
     }
 }

@@ -10,8 +10,11 @@ mod settings;
 mod stepper;
 
 pub use fake::FakeModel;
-pub use plan::{Forward, ForwardError, Open, Outputs, Plan, Row, RowOutput, Want};
-pub use request::{Busy, Event, Failure, FinishReason, Request, Usage};
+pub use plan::{
+    Ended, Forward, ForwardError, MemoryReport, Open, Origin, Outputs, Phase, Plan, Row, RowOutput,
+    SessionOrder, SessionReply, SessionReport, Want,
+};
+pub use request::{Busy, Continue, Event, Failure, FinishReason, Request, Usage};
 pub use scheduler::{Limits, Scheduler};
 pub use settings::Config;
 pub use stepper::{Drawn, Stepper};

@@ -1,16 +1,19 @@
 //! One step's work for the device, and what comes back: ids and numbers, no tensors.
 
-use crate::ids::{SeqId, TokenId};
+use std::sync::Arc;
+
+use crate::ids::{SeqId, SessionId, TokenId};
 use crate::kv::{KvReport, KvShape, Policy};
 use crate::sample::SamplingParams;
+use serde::Serialize;
 
 /// One step: the rows to compute, and the sequences whose memory can go.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Plan {
     /// At most one row a sequence.
     pub rows: Vec<Row>,
-    /// Sequences that are over; their caches are freed before the rows are computed.
-    pub ended: Vec<SeqId>,
+    /// Sequences that are over; their caches are freed or parked before the rows are computed.
+    pub ended: Vec<Ended>,
 }
 
 /// A run of tokens of one sequence.
@@ -26,8 +29,21 @@ pub struct Row {
     pub start: usize,
     /// Which logits to return.
     pub want: Want,
-    /// Whether to bring the cache down to its budget after this row. A prompt is read whole first.
-    pub evict: bool,
+    /// What the tokens are: it decides what they are scored by, and when the cache is brought down to its budget.
+    pub phase: Phase,
+}
+
+/// What a row's tokens are to their sequence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Part of a prompt, of which `left` tokens follow in later rows. A prompt is read whole before anything is
+    /// evicted, unless its policy reads in bounded memory.
+    Prompt {
+        /// Prompt tokens after this row.
+        left: usize,
+    },
+    /// Generated: the budget holds after this row.
+    Decode,
 }
 
 /// What a new sequence brings along.
@@ -37,6 +53,42 @@ pub struct Open {
     pub policy: Policy,
     /// How its tokens are drawn.
     pub sampling: SamplingParams,
+    /// What it starts from.
+    pub origin: Origin,
+}
+
+/// What a new sequence starts from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// An empty cache.
+    Empty,
+    /// An empty cache, or what earlier prompts of the tenant have left of this prompt's beginning. Rows that are
+    /// wholly in there cost nothing.
+    Prefix {
+        /// The whole prompt.
+        prompt: Arc<[TokenId]>,
+        /// Who may share it.
+        tenant: String,
+    },
+    /// A copy of another open sequence.
+    Fork(SeqId),
+    /// A parked session.
+    Session(SessionId),
+}
+
+/// A sequence that is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// Which.
+    pub seq: SeqId,
+    /// The session that its cache is parked for; without one it is freed.
+    pub park: Option<SessionId>,
+}
+
+impl From<SeqId> for Ended {
+    fn from(seq: SeqId) -> Self {
+        Ended { seq, park: None }
+    }
 }
 
 /// Which logits of a row are wanted.
@@ -66,6 +118,8 @@ pub struct RowOutput {
     pub logits: Vec<f32>,
     /// The cache after the row.
     pub kv: KvReport,
+    /// Tokens of the row that were not computed, because a shared prefix or the sequence's own past held them.
+    pub cached: usize,
 }
 
 /// Why a step could not be computed. The sequences of the plan are lost with it.
@@ -87,6 +141,30 @@ pub enum ForwardError {
     /// The tensor library refused.
     #[error("the tensor library failed: {0}")]
     Tensor(String),
+    /// A session that is not parked on this device.
+    #[error("session {0} is not parked here: list the sessions to see which are, or start it anew")]
+    UnknownSession(SessionId),
+    /// A parked session could not be read back, or not be stored.
+    #[error("session {session}: {message}")]
+    Session {
+        /// The session.
+        session: SessionId,
+        /// What happened, and what to do.
+        message: String,
+    },
+    /// Nothing more fits, and the policy does not let go of what is there.
+    #[error(
+        "{seq} reaches position {reached} and the context has {context}: shorten it, or let the kv policy run beyond \
+         the context (kv.beyond_context)"
+    )]
+    ContextFull {
+        /// The sequence.
+        seq: SeqId,
+        /// The position that it would reach.
+        reached: usize,
+        /// Positions that there are.
+        context: usize,
+    },
     /// Logits that are not numbers.
     #[error("the model produced logits that are not numbers for {0}")]
     NotFinite(SeqId),
@@ -102,4 +180,77 @@ pub trait Forward: Send {
 
     /// Bytes of the weights in memory.
     fn weight_bytes(&self) -> usize;
+
+    /// Does something with parked sessions.
+    fn session(&mut self, order: SessionOrder) -> Result<SessionReply, ForwardError>;
+
+    /// What is kept beyond open sequences.
+    fn memory(&self) -> MemoryReport;
+}
+
+/// What can be done with parked sessions. Their text is the caller's business; here they are caches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SessionOrder {
+    /// Name all of them.
+    List,
+    /// Forget one, in memory and on disk.
+    Erase(SessionId),
+    /// Copy one under another name.
+    Fork {
+        /// The original.
+        from: SessionId,
+        /// The copy.
+        to: SessionId,
+    },
+    /// Write one to a file that outlives the process, with the caller's own notes.
+    Save {
+        /// Which.
+        session: SessionId,
+        /// What the caller wants back with it.
+        notes: String,
+    },
+    /// Read a saved one back.
+    Restore(SessionId),
+}
+
+/// What came of a [`SessionOrder`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SessionReply {
+    /// Parked and saved sessions.
+    Sessions(Vec<SessionReport>),
+    /// It is done.
+    Done,
+    /// It is back, with the notes that were saved with it.
+    Restored {
+        /// The notes.
+        notes: String,
+    },
+}
+
+/// One parked session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SessionReport {
+    /// Its name.
+    pub name: String,
+    /// `memory`, `disk` (spilled by the byte budget) or `saved` (in a file only).
+    pub place: &'static str,
+    /// Bytes of its cache.
+    pub bytes: u64,
+    /// Whether a file of it outlives the process.
+    pub saved: bool,
+}
+
+/// Bytes that are kept beyond open sequences.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct MemoryReport {
+    /// Of shared prefixes and snapshots.
+    pub prefix_bytes: usize,
+    /// How many blocks those are.
+    pub prefix_blocks: usize,
+    /// How many of them open sequences use.
+    pub prefix_in_use: usize,
+    /// Of parked sessions in memory.
+    pub parked_bytes: usize,
+    /// Of parked sessions on disk.
+    pub spilled_session_bytes: usize,
 }

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::ids::{RequestId, TokenId};
+use crate::ids::{RequestId, SessionId, TokenId};
 use crate::kv::{KvReport, Policy};
 use crate::sample::{SamplingParams, TokenLogprob};
+
+use super::plan::ForwardError;
 
 /// One generation: a prompt as ids and how to continue it. Checked before it is made; an engine trusts it.
 #[derive(Debug, Clone)]
@@ -23,6 +25,19 @@ pub struct Request {
     pub sampling: SamplingParams,
     /// How the KV cache is bounded.
     pub policy: Policy,
+    /// Who may share its prompt's beginning; `None` when nobody may.
+    pub tenant: Option<String>,
+    /// The conversation that it continues.
+    pub session: Option<Continue>,
+}
+
+/// A conversation whose cache outlives the request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Continue {
+    /// Its name.
+    pub session: SessionId,
+    /// Tokens that its parked cache has seen: the prompt goes on from there. 0 starts a new one.
+    pub seen: usize,
 }
 
 /// Why a request was not taken in.
@@ -60,6 +75,9 @@ pub enum Busy {
     /// The engine takes in nothing more.
     #[error("the server is shutting down")]
     Draining,
+    /// The cache that it would continue is gone.
+    #[error("{}", ForwardError::UnknownSession(.0.clone()))]
+    SessionLost(SessionId),
 }
 
 /// Why an answer ended.
@@ -86,6 +104,9 @@ pub enum Failure {
     /// The worker panicked; a fresh one serves the next request.
     #[error("the compute worker failed and was replaced, this request is lost: {0}; try it again")]
     WorkerLost(String),
+    /// The cache that it would continue went with its device.
+    #[error("{}", ForwardError::UnknownSession(.0.clone()))]
+    SessionLost(SessionId),
     /// The drain deadline passed.
     #[error("the server shut down before the answer was complete")]
     ShutDown,

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use crate::ids::SeqId;
 use crate::kv::KvShape;
 
-use super::request::{Busy, Event, Failure, Request};
+use super::request::{Busy, Event, Failure, FinishReason, Request};
 use super::sequence::Sequence;
 use super::stepper::Drawn;
-use super::{Config, Plan};
+use super::{Config, Ended, Plan};
 
 /// What bounds a scheduler's memory.
 #[derive(Debug, Clone, Copy)]
@@ -30,7 +30,7 @@ pub struct Scheduler {
     waiting: VecDeque<Sequence>,
     running: Vec<Sequence>,
     /// Sequences whose device memory is to be freed with the next plan.
-    ended: Vec<SeqId>,
+    ended: Vec<Ended>,
     next: u64,
     draining: bool,
 }
@@ -55,10 +55,17 @@ impl Scheduler {
         if self.draining {
             return Err(Busy::Draining);
         }
+        let seen = request.session.as_ref().map_or(0, |s| s.seen);
+        let resumed = request
+            .policy
+            .budget()
+            .map_or(seen, |budget| seen.min(budget));
         let needed = self.limits.shape.worst_case_bytes(
-            request.policy,
-            request.prompt.len(),
+            &request.policy,
+            // A session comes back with what its policy kept, or with all it has seen.
+            resumed + request.prompt.len(),
             request.max_tokens,
+            self.config.prefill_tokens,
         );
         if needed > self.limits.total_bytes {
             return Err(Busy::TooLarge {
@@ -88,24 +95,34 @@ impl Scheduler {
     }
 
     /// The next step's work, or `None` when there is none.
+    ///
+    /// Chunks of a prompt end at multiples of `prefill_tokens`, wherever the batch is: the first one of a step always
+    /// fits, a further one when the step's budget has room for all of it.
     pub fn plan(&mut self, now: Instant) -> Option<Plan> {
-        let mut budget = self.config.prefill_tokens;
+        let grid = self.config.prefill_tokens;
+        let mut budget = grid;
         let mut rows = Vec::new();
         for sequence in self.running.iter_mut().filter(|s| s.decoding()) {
-            rows.push(sequence.row(1, now));
+            rows.push(sequence.row(grid, now));
         }
         for sequence in self.running.iter_mut() {
-            if budget > 0 && !rows.iter().any(|row| row.seq == sequence.id) {
-                let row = sequence.row(budget, now);
-                budget -= row.tokens.len();
-                rows.push(row);
+            if rows.iter().any(|row| row.seq == sequence.id) || sequence.chunk(grid) > budget {
+                continue;
             }
+            let row = sequence.row(grid, now);
+            budget -= row.tokens.len();
+            rows.push(row);
         }
-        while budget > 0 && self.admissible() {
+        while self.admissible()
+            && self
+                .waiting
+                .front()
+                .is_some_and(|s| s.chunk(grid) <= budget)
+        {
             let Some(mut sequence) = self.waiting.pop_front() else {
                 break;
             };
-            let row = sequence.row(budget, now);
+            let row = sequence.row(grid, now);
             budget -= row.tokens.len();
             rows.push(row);
             self.running.push(sequence);
@@ -139,7 +156,7 @@ impl Scheduler {
             }
             if let Some(reason) = reason {
                 let sequence = self.running.swap_remove(place);
-                self.ended.push(sequence.id);
+                self.ended.push(sequence.end());
                 events.push((
                     sequence.id,
                     Event::Finished {
@@ -158,7 +175,8 @@ impl Scheduler {
     /// Forgets a sequence, wherever it is. Returns its request's id and what it used, if it was here.
     pub fn cancel(&mut self, seq: SeqId, now: Instant) -> Option<(Request, super::Usage)> {
         let sequence = if let Some(place) = self.running.iter().position(|s| s.id == seq) {
-            self.ended.push(seq);
+            // What was left is not part of a conversation: a session stays as it was.
+            self.ended.push(Ended::from(seq));
             self.running.remove(place)
         } else {
             let place = self.waiting.iter().position(|s| s.id == seq)?;
@@ -168,10 +186,26 @@ impl Scheduler {
         Some((sequence.request, usage))
     }
 
-    /// The cache of a running sequence, as last reported.
-    pub fn kv_report(&self, seq: SeqId) -> Option<crate::kv::KvReport> {
-        let sequence = self.running.iter().find(|s| s.id == seq)?;
-        Some(sequence.kv())
+    /// Ends a running sequence as complete, since its caller has read enough. Returns what the caller is to be told, if
+    /// it still ran. Its last token may have been fed or not: a session goes on from before it.
+    pub fn finish(&mut self, seq: SeqId, now: Instant) -> Option<(SeqId, Event)> {
+        let place = self.running.iter().position(|s| s.id == seq)?;
+        let sequence = self.running.remove(place);
+        self.ended.push(sequence.end());
+        let event = Event::Finished {
+            reason: FinishReason::Stop,
+            usage: sequence.usage(now),
+            kv: sequence.kv(),
+        };
+        Some((seq, event))
+    }
+
+    /// Has the cache of a sequence that just ended freed and not parked: nobody was left to be told of the end, so
+    /// nobody knows that its session has moved.
+    pub fn abandon(&mut self, seq: SeqId) {
+        if let Some(ended) = self.ended.iter_mut().find(|ended| ended.seq == seq) {
+            ended.park = None;
+        }
     }
 
     /// Fails what has waited longer than the queue timeout.
@@ -188,8 +222,23 @@ impl Scheduler {
             .collect()
     }
 
-    /// Fails all sequences that hold device memory: their device is gone. Those that wait stay.
+    /// Fails all sequences that hold device memory, and those that wait for a session's: their device is gone. Others
+    /// that wait stay.
     pub fn fail_running(&mut self, failure: &Failure) -> Vec<(SeqId, Event)> {
+        let mut events = self.fail_batch(failure);
+        let (lost, fresh): (Vec<_>, VecDeque<_>) = self
+            .waiting
+            .drain(..)
+            .partition_in(|s| s.continued().is_some());
+        self.waiting = fresh;
+        events.extend(lost.into_iter().filter_map(|s| {
+            let session = s.continued()?.clone();
+            Some((s.id, Event::Failed(Failure::SessionLost(session))))
+        }));
+        events
+    }
+
+    fn fail_batch(&mut self, failure: &Failure) -> Vec<(SeqId, Event)> {
         self.ended.clear();
         self.running
             .drain(..)
@@ -199,7 +248,7 @@ impl Scheduler {
 
     /// Fails everything.
     pub fn fail_all(&mut self, failure: &Failure) -> Vec<(SeqId, Event)> {
-        let mut events = self.fail_running(failure);
+        let mut events = self.fail_batch(failure);
         events.extend(
             self.waiting
                 .drain(..)
@@ -273,7 +322,11 @@ impl Scheduler {
             "reserved more than was leased"
         );
         assert!(self.running.windows(2).all(|w| w[0].id < w[1].id));
-        assert!(self.running.iter().all(|s| !self.ended.contains(&s.id)));
+        assert!(
+            self.running
+                .iter()
+                .all(|s| !self.ended.iter().any(|e| e.seq == s.id))
+        );
     }
 
     fn reserved(&self) -> usize {

@@ -2,12 +2,12 @@
 
 use std::time::Instant;
 
-use crate::ids::{SeqId, TokenId};
+use crate::ids::{SeqId, SessionId, TokenId};
 use crate::kv::KvReport;
 
 use super::request::{FinishReason, Request, Usage};
 use super::stepper::Drawn;
-use super::{Open, Row, Want};
+use super::{Ended, Open, Origin, Phase, Row, Want};
 
 /// A request inside the scheduler.
 #[derive(Debug)]
@@ -21,6 +21,8 @@ pub(super) struct Sequence {
     first_token: Option<Instant>,
     /// Prompt tokens fed.
     fed: usize,
+    /// Of them, how many were not computed because a cache held them.
+    cached: usize,
     generated: Vec<TokenId>,
     kv: Option<KvReport>,
 }
@@ -35,6 +37,7 @@ impl Sequence {
             started: None,
             first_token: None,
             fed: 0,
+            cached: 0,
             generated: Vec::new(),
             kv: None,
         }
@@ -45,40 +48,84 @@ impl Sequence {
         self.fed == self.request.prompt.len()
     }
 
-    /// The next row, of at most `budget` tokens (at least 1).
-    pub(super) fn row(&mut self, budget: usize, now: Instant) -> Row {
+    /// How many tokens the next row of the prompt has, when chunks end at multiples of `grid` in the sequence:
+    /// what is evicted after a chunk must not depend on who else is in the batch.
+    pub(super) fn chunk(&self, grid: usize) -> usize {
+        let at = self.before() + self.fed;
+        let end = (at / grid + 1) * grid;
+        (end - at).min(self.request.prompt.len() - self.fed)
+    }
+
+    /// Tokens of the session before the prompt.
+    fn before(&self) -> usize {
+        self.request.session.as_ref().map_or(0, |s| s.seen)
+    }
+
+    /// The next row: a chunk of the prompt, or the token that was drawn last.
+    pub(super) fn row(&mut self, grid: usize, now: Instant) -> Row {
         let open = self.started.is_none().then(|| Open {
-            policy: self.request.policy,
+            policy: self.request.policy.clone(),
             sampling: self.request.sampling.clone(),
+            origin: self.origin(),
         });
         self.started.get_or_insert(now);
+        let prompt = self.request.prompt.len();
         if let (true, Some(&last)) = (self.decoding(), self.generated.last()) {
             return Row {
                 seq: self.id,
                 open,
                 tokens: vec![last],
-                start: self.request.prompt.len() + self.generated.len() - 1,
+                start: self.before() + prompt + self.generated.len() - 1,
                 want: Want::Last,
-                evict: true,
+                phase: Phase::Decode,
             };
         }
         let start = self.fed;
-        let end = self.request.prompt.len().min(start + budget.max(1));
-        let complete = end == self.request.prompt.len();
+        let end = start + self.chunk(grid);
         self.fed = end;
         Row {
             seq: self.id,
             open,
             tokens: self.request.prompt[start..end].to_vec(),
-            start,
-            want: if complete { Want::Last } else { Want::Nothing },
-            evict: complete,
+            start: self.before() + start,
+            want: if end == prompt {
+                Want::Last
+            } else {
+                Want::Nothing
+            },
+            phase: Phase::Prompt { left: prompt - end },
+        }
+    }
+
+    fn origin(&self) -> Origin {
+        match (self.continued(), &self.request.tenant) {
+            (Some(session), _) => Origin::Session(session.clone()),
+            (_, Some(tenant)) => Origin::Prefix {
+                prompt: self.request.prompt.as_slice().into(),
+                tenant: tenant.clone(),
+            },
+            (_, None) => Origin::Empty,
+        }
+    }
+
+    /// The session whose parked cache it goes on with.
+    pub(super) fn continued(&self) -> Option<&SessionId> {
+        let session = self.request.session.as_ref();
+        session.filter(|s| s.seen > 0).map(|s| &s.session)
+    }
+
+    /// What becomes of its cache when it is over.
+    pub(super) fn end(&self) -> Ended {
+        Ended {
+            seq: self.id,
+            park: self.request.session.as_ref().map(|s| s.session.clone()),
         }
     }
 
     /// Takes in what a step drew. Returns whether a token is to be sent, and why the sequence ends if it does.
     pub(super) fn take(&mut self, drawn: &Drawn, now: Instant) -> (bool, Option<FinishReason>) {
         self.kv = Some(drawn.kv.clone());
+        self.cached += drawn.cached;
         let Some(choice) = &drawn.choice else {
             return (false, None);
         };
@@ -98,8 +145,8 @@ impl Sequence {
             })
         };
         Usage {
-            prompt_tokens: self.request.prompt.len(),
-            cached_tokens: 0,
+            prompt_tokens: self.before() + self.request.prompt.len(),
+            cached_tokens: self.cached + self.before(),
             completion_tokens: self.generated.len(),
             queue: since(self.started),
             first_token: since(self.first_token),
@@ -112,10 +159,7 @@ impl Sequence {
         self.kv.clone().unwrap_or_else(|| KvReport {
             policy: self.request.policy.name().to_owned(),
             budget: self.request.policy.capacity(),
-            tokens_seen: 0,
-            tokens_kept: 0,
-            evicted: 0,
-            bytes: 0,
+            ..KvReport::default()
         })
     }
 }

@@ -6,7 +6,7 @@ use crate::ids::SeqId;
 use crate::kv::{KvReport, KvShape};
 use crate::sample::{Choice, Sampler};
 
-use super::{Forward, ForwardError, Plan, Want};
+use super::{Forward, ForwardError, MemoryReport, Plan, SessionOrder, SessionReply, Want};
 
 /// What one row came to.
 #[derive(Debug, Clone)]
@@ -17,6 +17,8 @@ pub struct Drawn {
     pub choice: Option<Choice>,
     /// The cache after the row.
     pub kv: KvReport,
+    /// Tokens of the row that a cache held.
+    pub cached: usize,
 }
 
 /// A [`Forward`] with one [`Sampler`] a sequence.
@@ -46,10 +48,20 @@ impl Stepper {
         self.model.weight_bytes()
     }
 
+    /// Does something with parked sessions.
+    pub fn session(&mut self, order: SessionOrder) -> Result<SessionReply, ForwardError> {
+        self.model.session(order)
+    }
+
+    /// What is kept beyond open sequences.
+    pub fn memory(&self) -> MemoryReport {
+        self.model.memory()
+    }
+
     /// Computes a step and draws a token for each row that wants one.
     pub fn step(&mut self, plan: &Plan) -> Result<Vec<Drawn>, ForwardError> {
-        for seq in &plan.ended {
-            self.samplers.remove(seq);
+        for ended in &plan.ended {
+            self.samplers.remove(&ended.seq);
         }
         for row in &plan.rows {
             if let Some(open) = &row.open {
@@ -82,6 +94,7 @@ impl Stepper {
                 seq: row.seq,
                 choice,
                 kv: output.kv,
+                cached: output.cached,
             });
         }
         Ok(drawn)
