@@ -23,13 +23,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     );
     for depth in [512, 2048, 6144] {
         let mut full = None;
-        for policy in [Policy::Full, Policy::h2o(512, 512)?, Policy::h2o(128, 128)?] {
+        for policy in [
+            Policy::full(),
+            Policy::h2o(512, 512)?,
+            Policy::h2o(128, 128)?,
+        ] {
             let spec = BenchSpec {
                 prompt: 0,
                 generate: 64,
                 depths: vec![depth],
                 repeat: 3,
-                policy,
+                policy: policy.clone(),
                 vocab,
                 chunk: 512,
             };

@@ -38,6 +38,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         stop_ids: model.eos.clone(),
         sampling: SamplingParams::default(),
         policy: Policy::h2o(32, 32)?,
+        tenant: None,
+        session: None,
     };
     scheduler.submit(request, Instant::now())?;
 

@@ -6,7 +6,7 @@ use llamahome::kv::{HeadSlots, Policy};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let policies = [
-        Policy::Full,
+        Policy::full(),
         Policy::window(6)?,
         Policy::streaming(2, 4)?,
         Policy::h2o(3, 3)?,
@@ -14,15 +14,19 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for policy in policies {
         let mut head = HeadSlots::default();
         for position in 0..16u32 {
-            head.place(position, 1);
+            head.place(position, position, 1);
             // Every fifth token is one that all later ones look at.
             let mass: Vec<f32> = head
                 .positions()
                 .iter()
                 .map(|p| if p % 5 == 2 { 0.2 } else { 0.01 })
                 .collect();
-            head.add(&mass);
-            head.recycle(policy);
+            head.step(&policy.need(), &mass);
+            let seen = head.view(position as usize + 1, &[], None);
+            let victim = policy.capacity().and_then(|c| policy.victim(&seen, c));
+            if let Some(slot) = victim {
+                head.recycle(slot, head.len());
+            }
         }
         let held: Vec<u32> = head
             .held()

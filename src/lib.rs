@@ -22,10 +22,13 @@
 pub mod ids;
 pub mod units;
 
+pub mod kernels;
+
 pub mod telemetry;
 
 pub mod text;
 
+pub mod eval;
 pub mod kv;
 pub mod sample;
 pub mod store;

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 /// Lower to higher. Modules of one line do not import each other.
 const LAYERS: [&[&str]; 10] = [
-    &["ids", "units"],
+    &["ids", "units", "kernels"],
     &["telemetry"],
     &["text"],
-    &["sample", "kv", "store"],
+    &["sample", "kv", "store", "eval"],
     &["sched"],
     &["llama"],
     &["runtime"],
@@ -19,7 +19,8 @@ const LAYERS: [&[&str]; 10] = [
 ];
 
 /// Who alone may name a library.
-const OWNERS: [(&str, &[&str]); 12] = [
+const OWNERS: [(&str, &[&str]); 13] = [
+    ("plotters", &["eval"]),
     ("tch", &["llama"]),
     ("actix", &["runtime", "cli"]),
     ("actix_web", &["http"]),

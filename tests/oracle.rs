@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use llamahome::ids::{SeqId, TokenId};
 use llamahome::kv::{KvReport, Policy};
 use llamahome::llama::testing::{tiny_config, tiny_gguf};
-use llamahome::llama::{Compute, Dtype, Llama, LlamaForward, ModelConfig};
+use llamahome::llama::{Compute, Dtype, KvMemory, Llama, LlamaForward, ModelConfig};
 use llamahome::sample::SamplingParams;
-use llamahome::sched::{Forward, Open, Plan, Row, Want};
+use llamahome::sched::{Forward, Open, Origin, Phase, Plan, Row, Want};
 use llamahome::store::Checkpoint;
 
 /// What the plain implementation remembers of a token in one KV head.
@@ -145,12 +145,11 @@ impl Plain {
     /// The published rules, written out again on lists in time order.
     fn cut(&mut self, layer: usize) {
         for entries in &mut self.cache[layer] {
-            let (first, by_score, last) = match self.policy {
-                Policy::Full => continue,
-                Policy::Window { recent } => (0, 0, recent),
-                Policy::Streaming { sinks, recent } => (sinks, 0, recent),
-                Policy::H2o { heavy, recent } => (0, heavy, recent),
+            let Some(capacity) = self.policy.capacity() else {
+                continue;
             };
+            let (first, last) = (self.policy.protect.sinks, self.policy.protect.recent);
+            let by_score = capacity - first - last;
             let old = entries.len().saturating_sub(last);
             if entries.len() <= first + by_score + last {
                 continue;
@@ -195,7 +194,13 @@ impl Case {
 
     fn model(&self, tile: usize) -> LlamaForward {
         let compute = Compute::choose(Dtype::Float32);
-        LlamaForward::new(Llama::load(&self.checkpoint, compute, tile, None).unwrap())
+        let llama = Llama::load(&self.checkpoint, compute, tile, None).unwrap();
+        // Small blocks, so that prompts have some.
+        let memory = KvMemory {
+            grid: 8,
+            ..KvMemory::default()
+        };
+        LlamaForward::with_memory(llama, memory)
     }
 
     fn tokens(&self, count: usize, salt: usize) -> Vec<TokenId> {
@@ -205,17 +210,22 @@ impl Case {
     }
 }
 
-fn row(seq: u64, tokens: &[TokenId], start: usize, policy: Policy, evict: bool) -> Row {
+fn row(seq: u64, tokens: &[TokenId], start: usize, policy: &Policy, evict: bool) -> Row {
     Row {
         seq: SeqId(seq),
         open: (start == 0).then(|| Open {
-            policy,
+            policy: policy.clone(),
             sampling: SamplingParams::default(),
+            origin: Origin::Empty,
         }),
         tokens: tokens.to_vec(),
         start,
         want: Want::All,
-        evict,
+        phase: match evict {
+            true if start > 0 && tokens.len() == 1 => Phase::Decode,
+            true => Phase::Prompt { left: 0 },
+            false => Phase::Prompt { left: 1000 },
+        },
     }
 }
 
@@ -246,7 +256,7 @@ fn close(found: &[f32], expected: &[f64], what: &str) {
 
 fn policies() -> Vec<Policy> {
     vec![
-        Policy::Full,
+        Policy::full(),
         Policy::window(5).unwrap(),
         Policy::streaming(2, 6).unwrap(),
         Policy::h2o(4, 4).unwrap(),
@@ -262,20 +272,29 @@ fn a_prompt_and_then_decoding_equal_plain_loops_under_every_policy() {
     for (prompt, tile) in [(1, 7), (3, 7), (20, 7), (33, 64)] {
         for policy in policies() {
             let tokens = case.tokens(prompt + 30, prompt);
-            let mut plain = Plain::new(&case.checkpoint, &case.config, policy);
+            let mut plain = Plain::new(&case.checkpoint, &case.config, policy.clone());
             let mut model = case.model(tile);
             let mut expected = Vec::new();
             for (position, &token) in tokens[..prompt].iter().enumerate() {
                 expected.extend(plain.feed(token, position, position + 1 == prompt));
             }
             let what = format!("{policy}, prompt of {prompt}");
-            let first = step(&mut model, vec![row(0, &tokens[..prompt], 0, policy, true)]);
+            let first = step(
+                &mut model,
+                vec![row(0, &tokens[..prompt], 0, &policy, true)],
+            );
             close(&first[0].0, &expected, &what);
             for position in prompt..tokens.len() {
                 let expected = plain.feed(tokens[position], position, true);
                 let out = step(
                     &mut model,
-                    vec![row(0, &tokens[position..=position], position, policy, true)],
+                    vec![row(
+                        0,
+                        &tokens[position..=position],
+                        position,
+                        &policy,
+                        true,
+                    )],
                 );
                 close(
                     &out[0].0,
@@ -299,7 +318,7 @@ fn how_a_prompt_is_split_changes_nothing() {
             let last = at + size == 30;
             step(
                 &mut model,
-                vec![row(0, &tokens[at..at + size], at, policy, last)],
+                vec![row(0, &tokens[at..at + size], at, &policy, last)],
             );
             at += size;
         }
@@ -307,7 +326,13 @@ fn how_a_prompt_is_split_changes_nothing() {
         for position in 30..40 {
             logits = step(
                 &mut model,
-                vec![row(0, &tokens[position..=position], position, policy, true)],
+                vec![row(
+                    0,
+                    &tokens[position..=position],
+                    position,
+                    &policy,
+                    true,
+                )],
             )
             .swap_remove(0)
             .0;
@@ -334,30 +359,30 @@ fn how_a_prompt_is_split_changes_nothing() {
 fn two_sequences_in_one_batch_equal_each_alone() {
     let case = Case::new(3, tiny_config());
     let (a, b) = (case.tokens(30, 1), case.tokens(44, 2));
-    let (first, second) = (Policy::h2o(4, 4).unwrap(), Policy::Full);
+    let (first, second) = (Policy::h2o(4, 4).unwrap(), Policy::full());
     let mut alone = case.model(64);
     let expected = [
-        step(&mut alone, vec![row(0, &a[..10], 0, first, true)]).swap_remove(0),
-        step(&mut alone, vec![row(1, &b[..24], 0, second, true)]).swap_remove(0),
+        step(&mut alone, vec![row(0, &a[..10], 0, &first, true)]).swap_remove(0),
+        step(&mut alone, vec![row(1, &b[..24], 0, &second, true)]).swap_remove(0),
     ];
     let mut together = case.model(64);
     let found = step(
         &mut together,
         vec![
-            row(0, &a[..10], 0, first, true),
-            row(1, &b[..24], 0, second, true),
+            row(0, &a[..10], 0, &first, true),
+            row(1, &b[..24], 0, &second, true),
         ],
     );
     compare(&found, &expected);
     for i in 0..20 {
         let (p, q) = (10 + i, 24 + i);
-        let one = step(&mut alone, vec![row(0, &a[p..=p], p, first, true)]).swap_remove(0);
-        let two = step(&mut alone, vec![row(1, &b[q..=q], q, second, true)]).swap_remove(0);
+        let one = step(&mut alone, vec![row(0, &a[p..=p], p, &first, true)]).swap_remove(0);
+        let two = step(&mut alone, vec![row(1, &b[q..=q], q, &second, true)]).swap_remove(0);
         let found = step(
             &mut together,
             vec![
-                row(0, &a[p..=p], p, first, true),
-                row(1, &b[q..=q], q, second, true),
+                row(0, &a[p..=p], p, &first, true),
+                row(1, &b[q..=q], q, &second, true),
             ],
         );
         compare(&found, &[one, two]);
@@ -382,8 +407,8 @@ fn a_budget_of_at_least_the_length_is_full_attention_to_the_bit() {
     let mut at = 0;
     for size in std::iter::once(20).chain(std::iter::repeat_n(1, 40)) {
         let chunk = &tokens[at..at + size];
-        let full = step(&mut model, vec![row(0, chunk, at, Policy::Full, true)]).swap_remove(0);
-        let h2o = step(&mut model, vec![row(1, chunk, at, bounded, true)]).swap_remove(0);
+        let full = step(&mut model, vec![row(0, chunk, at, &Policy::full(), true)]).swap_remove(0);
+        let h2o = step(&mut model, vec![row(1, chunk, at, &bounded, true)]).swap_remove(0);
         assert_eq!(full.0, h2o.0, "at {at}");
         at += size;
     }
@@ -395,7 +420,7 @@ fn bytes_are_constant_once_the_budget_is_reached() {
     let tokens = case.tokens(200, 9);
     let policy = Policy::h2o(6, 10).unwrap();
     let mut model = case.model(64);
-    let long = step(&mut model, vec![row(0, &tokens[..100], 0, policy, true)])
+    let long = step(&mut model, vec![row(0, &tokens[..100], 0, &policy, true)])
         .swap_remove(0)
         .1;
     assert_eq!(
@@ -412,7 +437,13 @@ fn bytes_are_constant_once_the_budget_is_reached() {
     for position in 100..200 {
         let kv = step(
             &mut model,
-            vec![row(0, &tokens[position..=position], position, policy, true)],
+            vec![row(
+                0,
+                &tokens[position..=position],
+                position,
+                &policy,
+                true,
+            )],
         )
         .swap_remove(0)
         .1;
@@ -424,7 +455,13 @@ fn bytes_are_constant_once_the_budget_is_reached() {
     for position in 0..150 {
         let kv = step(
             &mut model,
-            vec![row(1, &tokens[position..=position], position, policy, true)],
+            vec![row(
+                1,
+                &tokens[position..=position],
+                position,
+                &policy,
+                true,
+            )],
         )
         .swap_remove(0)
         .1;
@@ -440,21 +477,27 @@ fn a_sliding_window_is_cut_by_position_also_when_slots_are_in_no_order() {
     };
     let case = Case::new(6, config);
     assert_eq!(case.config.sliding_window, Some(6));
-    for policy in [Policy::Full, Policy::h2o(5, 4).unwrap()] {
+    for policy in [Policy::full(), Policy::h2o(5, 4).unwrap()] {
         let tokens = case.tokens(40, 4);
-        let mut plain = Plain::new(&case.checkpoint, &case.config, policy);
+        let mut plain = Plain::new(&case.checkpoint, &case.config, policy.clone());
         let mut model = case.model(5);
         let mut expected = Vec::new();
         for (position, &token) in tokens[..20].iter().enumerate() {
             expected.extend(plain.feed(token, position, position == 19));
         }
-        let found = step(&mut model, vec![row(0, &tokens[..20], 0, policy, true)]);
+        let found = step(&mut model, vec![row(0, &tokens[..20], 0, &policy, true)]);
         close(&found[0].0, &expected, "prompt");
         for position in 20..40 {
             let expected = plain.feed(tokens[position], position, true);
             let found = step(
                 &mut model,
-                vec![row(0, &tokens[position..=position], position, policy, true)],
+                vec![row(
+                    0,
+                    &tokens[position..=position],
+                    position,
+                    &policy,
+                    true,
+                )],
             );
             close(&found[0].0, &expected, &format!("{policy} at {position}"));
         }
@@ -473,10 +516,10 @@ fn what_cannot_be_computed_is_an_error() {
             })
             .unwrap_err()
     };
-    let unknown = bad(&mut model, row(9, &[1], 3, Policy::Full, true)).to_string();
+    let unknown = bad(&mut model, row(9, &[1], 3, &Policy::full(), true)).to_string();
     assert!(unknown.contains("seq-9"), "{unknown}");
-    let token = bad(&mut model, row(0, &[96], 0, Policy::Full, true)).to_string();
+    let token = bad(&mut model, row(0, &[96], 0, &Policy::full(), true)).to_string();
     assert!(token.contains("96"), "{token}");
-    let long = bad(&mut model, row(0, &[1; 257], 0, Policy::Full, true)).to_string();
+    let long = bad(&mut model, row(0, &[1; 257], 0, &Policy::full(), true)).to_string();
     assert!(long.contains("256"), "{long}");
 }

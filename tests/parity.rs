@@ -7,7 +7,7 @@ use llamahome::llama::{
     Compute, Dtype, Llama, LlamaForward, PerplexityOptions, perplexity, set_threads,
 };
 use llamahome::sample::{SamplingParams, logsumexp};
-use llamahome::sched::{Forward, Open, Plan, Row, Want};
+use llamahome::sched::{Forward, Open, Origin, Phase, Plan, Row, Want};
 use llamahome::store::Model;
 use llamahome::text::Specials;
 use serde_json::Value;
@@ -45,18 +45,22 @@ fn feed(
     seq: u64,
     start: usize,
     tokens: &[TokenId],
-    policy: Policy,
+    policy: &Policy,
 ) -> Vec<f32> {
     let row = Row {
         seq: SeqId(seq),
         open: (start == 0).then(|| Open {
-            policy,
+            policy: policy.clone(),
             sampling: SamplingParams::default(),
+            origin: Origin::Empty,
         }),
         tokens: tokens.to_vec(),
         start,
         want: Want::Last,
-        evict: true,
+        phase: match start {
+            0 => Phase::Prompt { left: 0 },
+            _ => Phase::Decode,
+        },
     };
     let outputs = model
         .forward(&Plan {
@@ -88,7 +92,7 @@ fn logits_and_greedy_text_equal_the_reference() {
         );
         // A budget of at least the length: H2O must equal full attention, at every step.
         let budget = Policy::h2o(64, 64).unwrap();
-        let mut logits = feed(&mut forward, number as u64, 0, &prompt, budget);
+        let mut logits = feed(&mut forward, number as u64, 0, &prompt, &budget);
         let norm = logsumexp(&logits);
         let expected_norm = case["logsumexp"].as_f64().unwrap();
         for entry in case["top"].as_array().unwrap() {
@@ -104,7 +108,7 @@ fn logits_and_greedy_text_equal_the_reference() {
         for (position, &expected) in (prompt.len()..).zip(&greedy) {
             let token = argmax(&logits);
             assert_eq!(token, expected, "{text}: position {position}");
-            logits = feed(&mut forward, number as u64, position, &[token], budget);
+            logits = feed(&mut forward, number as u64, position, &[token], &budget);
         }
     }
 }
@@ -129,9 +133,10 @@ fn likelihoods_equal_the_reference() {
         for tokens in [256usize, 1024] {
             let ids = text_ids(&model, tokens);
             let options = PerplexityOptions {
-                policy: Policy::Full,
+                policy: Policy::full(),
                 stepwise: false,
                 chunk: 200,
+                tail: None,
             };
             let found = perplexity(&mut forward, &ids, &options, &mut |_| {})
                 .unwrap()
@@ -168,9 +173,10 @@ fn eviction_costs_what_the_reference_says() {
             other => panic!("{other}"),
         };
         let options = PerplexityOptions {
-            policy,
+            policy: policy.clone(),
             stepwise: true,
             chunk: 1,
+            tail: None,
         };
         let found = perplexity(&mut forward, &ids, &options, &mut |_| {}).unwrap();
         let wanted = row["mean_nll"].as_f64().unwrap();

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::ids::{SeqId, TokenId};
 use crate::kv::{KvReport, Policy};
 use crate::sample::SamplingParams;
-use crate::sched::{Forward, ForwardError, Open, Plan, Row, Want};
+use crate::sched::{Forward, ForwardError, Open, Origin, Phase, Plan, Row, Want};
 
 /// What to time.
 #[derive(Debug, Clone)]
@@ -69,7 +69,7 @@ pub fn bench(
                 format!("tg{}", spec.generate),
                 spec.generate,
                 report,
-                |s| (0..spec.generate).try_for_each(|_| s.feed(1, true)),
+                |s| (0..spec.generate).try_for_each(|_| s.feed(1, Phase::Decode)),
             )?;
         }
     }
@@ -132,7 +132,7 @@ impl<'a> Session<'a> {
     fn open(model: &'a mut dyn Forward, spec: &BenchSpec) -> Self {
         Session {
             model,
-            policy: spec.policy,
+            policy: spec.policy.clone(),
             vocab: spec.vocab,
             fed: 0,
             kv: None,
@@ -144,23 +144,27 @@ impl<'a> Session<'a> {
         while left > 0 {
             let count = left.min(chunk.max(1));
             left -= count;
-            self.feed(count, left == 0)?;
+            self.feed(count, Phase::Prompt { left })?;
         }
         Ok(())
     }
 
-    fn feed(&mut self, count: usize, last: bool) -> Result<(), ForwardError> {
+    fn feed(&mut self, count: usize, phase: Phase) -> Result<(), ForwardError> {
         let token = |i: usize| (i.wrapping_mul(2_654_435_761) % self.vocab.max(1)) as TokenId;
         let row = Row {
             seq: SEQ,
             open: (self.fed == 0).then(|| Open {
-                policy: self.policy,
+                policy: self.policy.clone(),
                 sampling: SamplingParams::default(),
+                origin: Origin::Empty,
             }),
             tokens: (self.fed..self.fed + count).map(token).collect(),
             start: self.fed,
-            want: if last { Want::Last } else { Want::Nothing },
-            evict: last,
+            want: match phase {
+                Phase::Prompt { left } if left > 0 => Want::Nothing,
+                _ => Want::Last,
+            },
+            phase,
         };
         self.fed += count;
         let outputs = self.model.forward(&Plan {
@@ -172,7 +176,7 @@ impl<'a> Session<'a> {
     }
 
     fn close(self) -> Result<(), ForwardError> {
-        let ended = vec![SEQ];
+        let ended = vec![SEQ.into()];
         let rows = Vec::new();
         self.model.forward(&Plan { rows, ended }).map(drop)
     }

@@ -1,243 +1,664 @@
-//! The KV arena of one sequence: per layer one tensor of keys and one of values, contiguous, with every KV head's
-//! slots managed on its own by [`HeadSlots`]. Keys lie rotated at their original positions.
+//! The KV cache of one sequence: what each KV head of each layer holds, which blocks of it are shared, and how it is
+//! brought down to its budget. Keys lie rotated at their original positions until those run out.
 
-use tch::{Device, Kind, TchError, Tensor};
+use std::sync::Arc;
 
-use crate::kv::{HeadSlots, KvReport, KvShape, Policy};
+use tch::{TchError, Tensor};
 
-/// Slots that an unbounded arena starts with.
-const FIRST_SLOTS: usize = 64;
+use super::cold::{Cold, PAGE};
+use super::head::{HeadCache, shared_len};
+use super::kv_rows::{Fresh, Place};
+use super::node::Node;
+use super::rope::Rope;
+use crate::kv::policy::adaptive;
+use crate::kv::{Fast, HeadSlots, KvReport, KvShape, Policy, QueryStats, Spread, Summary, When};
+use crate::sched::Phase;
+use crate::store::SpillFile;
 
-/// All layers of one sequence.
-#[derive(Debug)]
+/// Positions to come over which `expected` averages the rotation, as published.
+const HORIZON: i64 = 512;
+
+/// See the module.
+#[derive(Debug, Clone)]
 pub(super) struct SequenceCache {
     policy: Policy,
-    layers: Vec<LayerCache>,
+    shape: KvShape,
+    place: Place,
+    /// Immutable blocks in front of what is this sequence's own.
+    shared: Vec<Arc<Node>>,
+    /// `[layers][kv_heads]`.
+    layers: Vec<Vec<HeadCache>>,
     seen: usize,
+    /// The rotation of the next token.
+    next: usize,
+    rebased: u32,
+    evicted_once: bool,
+    /// Queries of the current prompt that were observed on their own.
+    observed: usize,
+    /// Whether the last row was part of a prompt that goes on.
+    mid_prompt: bool,
+    peak_bytes: usize,
 }
 
-/// Keys and values of one layer.
-#[derive(Debug)]
-pub(super) struct LayerCache {
-    /// `[kv_heads, allocated, head_dim]`.
-    keys: Tensor,
-    /// Likewise.
-    values: Tensor,
-    /// One a KV head; all of one length.
-    heads: Vec<HeadSlots>,
-}
-
-/// Where a row's tokens went, for the causal mask.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Written {
-    /// Slots in use now.
-    pub(super) len: usize,
-    /// Slots that were in use, or took the row's first token in an old place: what every query of the row sees.
-    pub(super) before: usize,
+/// What a row of tokens means for scores: set before its layers are computed.
+#[derive(Debug, Clone)]
+pub(super) struct Reading {
+    /// The weight of each query for the second score.
+    pub(super) weights: Vec<f32>,
+    /// What the second score keeps of what it was before the row; within it, before each query.
+    pub(super) keep_row: f32,
+    pub(super) keep_query: f32,
 }
 
 impl SequenceCache {
     pub(super) fn new(
         policy: Policy,
         shape: KvShape,
-        kind: Kind,
-        device: Device,
+        place: Place,
+        spill: Option<Arc<SpillFile>>,
     ) -> Result<Self, TchError> {
-        let layers = (0..shape.layers).map(|_| LayerCache::new(shape, kind, device));
+        let capacities = policy.capacity().map(|capacity| {
+            let floor = policy.protect.len() + 1;
+            let spread = &policy.spread;
+            spread.capacities(capacity, floor, shape.layers, shape.kv_heads)
+        });
+        let head = |layer: usize, head: usize| {
+            let capacity = capacities.as_ref().map(|c| c[layer][head]);
+            let cold = (policy.spill != crate::kv::Spill::Off)
+                .then(|| Cold::new(shape.head_dim, place.float, spill.clone()));
+            HeadCache::new(place, shape.head_dim, capacity, cold, &policy)
+        };
+        let layers = (0..shape.layers)
+            .map(|l| (0..shape.kv_heads).map(|h| head(l, h)).collect())
+            .collect::<Result<_, _>>()?;
         Ok(SequenceCache {
             policy,
-            layers: layers.collect::<Result<_, _>>()?,
+            shape,
+            place,
+            shared: Vec::new(),
+            layers,
             seen: 0,
+            next: 0,
+            rebased: 0,
+            evicted_once: false,
+            observed: 0,
+            mid_prompt: false,
+            peak_bytes: 0,
         })
     }
 
-    pub(super) fn policy(&self) -> Policy {
-        self.policy
+    /// The same state under another policy that reads prompts alike. Shared blocks stay shared.
+    pub(super) fn fork(
+        &self,
+        policy: Policy,
+        spill: Option<Arc<SpillFile>>,
+    ) -> Result<Self, TchError> {
+        if policy == self.policy {
+            return Ok(self.clone());
+        }
+        let norms = policy.need().norms;
+        let mut fork = SequenceCache::new(policy, self.shape, self.place, spill)?;
+        for (to, from) in fork.layers.iter_mut().zip(&self.layers) {
+            for (to, from) in to.iter_mut().zip(from) {
+                to.slots = from.slots.clone();
+                if !norms {
+                    to.slots.forget_norms();
+                }
+                to.arena = from.arena.clone();
+                to.hot = from.hot.clone();
+                to.stats = from.stats.clone();
+                if from.cold.is_some() {
+                    to.cold = from.cold.clone();
+                }
+                if from.summary.is_some() {
+                    to.summary = from.summary.clone();
+                }
+            }
+        }
+        fork.shared = self.shared.clone();
+        fork.seen = self.seen;
+        fork.next = self.next;
+        fork.rebased = self.rebased;
+        fork.evicted_once = self.evicted_once;
+        fork.observed = self.observed;
+        fork.mid_prompt = self.mid_prompt;
+        fork.peak_bytes = self.peak_bytes;
+        Ok(fork)
+    }
+
+    pub(super) fn policy(&self) -> &Policy {
+        &self.policy
     }
 
     pub(super) fn seen(&self) -> usize {
         self.seen
     }
 
-    pub(super) fn layer(&mut self, index: usize) -> &mut LayerCache {
-        &mut self.layers[index]
+    /// The rotation of the next token.
+    pub(super) fn next(&self) -> usize {
+        self.next
     }
 
-    /// Counts `tokens` as fed, and brings every head down to the budget if `evict`.
-    pub(super) fn finish_row(&mut self, tokens: usize, evict: bool) -> Result<(), TchError> {
+    /// Shared blocks and one layer's heads.
+    pub(super) fn layer(&mut self, layer: usize) -> (&[Arc<Node>], &mut [HeadCache]) {
+        (&self.shared, &mut self.layers[layer])
+    }
+
+    pub(super) fn head(&self, layer: usize, head: usize) -> &HeadCache {
+        &self.layers[layer][head]
+    }
+
+    /// Starts from blocks that another sequence computed, with their score history.
+    pub(super) fn adopt(&mut self, nodes: Vec<Arc<Node>>) {
+        let Some(last) = nodes.last() else {
+            return;
+        };
+        for (heads, history) in self.layers.iter_mut().zip(&last.history) {
+            for (head, (slots, stats)) in heads.iter_mut().zip(history) {
+                head.slots = slots.clone();
+                head.stats = stats.clone();
+            }
+        }
+        self.seen = shared_len(&nodes);
+        self.next = self.seen;
+        self.mid_prompt = true;
+        self.shared = nodes;
+    }
+
+    /// How the queries of a row weigh for the second score.
+    pub(super) fn reading(&mut self, tokens: usize, phase: Phase) -> Reading {
+        let need = self.policy.need();
+        let Phase::Prompt { left } = phase else {
+            let keep = match need.fast {
+                Fast::Decay(decay) | Fast::WindowThenDecay { decay, .. } => decay,
+                Fast::LastRow => 0.0,
+                Fast::Nothing | Fast::Window(_) => 1.0,
+            };
+            let weight = f32::from(!matches!(need.fast, Fast::Nothing | Fast::Window(_)));
+            return Reading {
+                weights: vec![weight; tokens],
+                keep_row: keep,
+                keep_query: keep,
+            };
+        };
+        // In bounded memory, every chunk ends as a prompt does.
+        let streaming = self.policy.reading == crate::kv::Reading::Streaming;
+        let left = if streaming { 0 } else { left };
+        let fresh = streaming || !self.mid_prompt;
+        if let Fast::Decay(decay) = need.fast {
+            let weights = (0..tokens)
+                .map(|i| decay.powi((tokens - 1 - i) as i32))
+                .collect();
+            return Reading {
+                weights,
+                keep_row: decay.powi(tokens as i32),
+                keep_query: decay,
+            };
+        }
+        let window = need.window();
+        if need.fast == Fast::LastRow {
+            // Only the newest query counts, whatever was observed before.
+            return Reading {
+                weights: (0..tokens).map(|i| f32::from(i + 1 == tokens)).collect(),
+                keep_row: 0.0,
+                keep_query: 0.0,
+            };
+        }
+        let weights: Vec<f32> = (0..tokens)
+            .map(|i| f32::from(tokens - 1 - i + left < window))
+            .collect();
+        if fresh {
+            self.observed = 0;
+        }
+        self.observed += weights.iter().filter(|&&w| w > 0.0).count();
+        Reading {
+            keep_row: f32::from(!fresh),
+            keep_query: 1.0,
+            weights,
+        }
+    }
+
+    /// Counts `tokens` as fed and brings every head down to its budget, if it is time to. Returns the whole blocks of
+    /// a prompt that has ended, of `freeze` positions each, for others to share.
+    pub(super) fn finish_row(
+        &mut self,
+        tokens: usize,
+        phase: Phase,
+        rope: &Rope,
+        freeze: Option<usize>,
+    ) -> Result<Vec<Arc<Node>>, TchError> {
         self.seen += tokens;
-        if evict {
-            for layer in &mut self.layers {
-                layer.evict(self.policy)?;
+        self.next += tokens;
+        match phase {
+            Phase::Decode => {
+                self.mid_prompt = false;
+                self.step()?;
+                Ok(Vec::new())
+            }
+            Phase::Prompt { left } => {
+                self.peak_bytes = self.peak_bytes.max(self.report().bytes);
+                self.mid_prompt = left > 0;
+                let streaming = self.policy.reading == crate::kv::Reading::Streaming;
+                if !streaming {
+                    if let Some(grid) = freeze {
+                        self.freeze(grid)?;
+                    }
+                    if left > 0 {
+                        return Ok(Vec::new());
+                    }
+                }
+                let blocks = self.shared.clone();
+                let observed = self.observed;
+                for head in self.layers.iter_mut().flatten() {
+                    head.slots.settle(&self.policy, observed);
+                }
+                self.end_prompt(rope)?;
+                Ok(blocks)
+            }
+        }
+    }
+
+    /// Moves whole blocks of `grid` positions out of the arenas, where other sequences can share them. Only what no
+    /// eviction has touched is a block.
+    fn freeze(&mut self, grid: usize) -> Result<(), TchError> {
+        let whole = |cache: &Self| {
+            let start = shared_len(&cache.shared);
+            !cache.evicted_once && cache.rebased == 0 && cache.seen >= start + grid
+        };
+        if !whole(self) {
+            return Ok(());
+        }
+        // Bookkeeping is of this moment: only the block that ends here can carry it.
+        let history = self
+            .layers
+            .iter()
+            .map(|heads| {
+                heads
+                    .iter()
+                    .map(|head| (head.slots.clone(), head.stats.clone()))
+                    .collect()
+            })
+            .collect::<Vec<Vec<(HeadSlots, QueryStats)>>>();
+        while whole(self) {
+            let start = shared_len(&self.shared);
+            let mut pairs = Vec::with_capacity(self.layers.len());
+            for heads in &mut self.layers {
+                let mut row = Vec::with_capacity(heads.len());
+                for head in heads {
+                    let pair = match self.place.int8 {
+                        true => &mut head.hot,
+                        false => &mut head.arena,
+                    };
+                    row.push(pair.split_front(grid)?);
+                }
+                pairs.push(row);
+            }
+            let ends_here = start + grid == self.seen;
+            self.shared.push(Arc::new(Node {
+                start,
+                len: grid,
+                pairs,
+                history: if ends_here {
+                    history.clone()
+                } else {
+                    Vec::new()
+                },
+            }));
+        }
+        Ok(())
+    }
+
+    /// The cut when a prompt, or a chunk in bounded memory, has been read.
+    fn end_prompt(&mut self, rope: &Rope) -> Result<(), TchError> {
+        if self.policy.capacity().is_none() {
+            return self.settle_int8();
+        }
+        let queries = self.future_queries(rope);
+        self.adapt(&queries)?;
+        let over = |head: &HeadCache| head.capacity.is_some_and(|c| head.slots.len() > c);
+        if !self.layers.iter().flatten().any(over) {
+            return self.settle_int8();
+        }
+        self.cut(&queries)?;
+        if self.policy.when == When::PromptEnd {
+            // What is generated from here on is kept.
+            for head in self.layers.iter_mut().flatten() {
+                head.capacity = None;
             }
         }
         Ok(())
     }
 
-    pub(super) fn report(&self, shape: KvShape) -> KvReport {
-        let kept = self.layers.first().map_or(0, |layer| layer.heads[0].kept());
-        let slots: usize = self.layers.iter().map(LayerCache::allocated).sum();
-        KvReport {
-            policy: self.policy.name().to_owned(),
-            budget: self.policy.capacity(),
-            tokens_seen: self.seen,
-            tokens_kept: kept,
-            evicted: self.seen - kept,
-            bytes: slots * shape.slot_bytes() / shape.layers.max(1),
+    /// Int8 rows are made when the prompt has ended, from its blocks too.
+    fn settle_int8(&mut self) -> Result<(), TchError> {
+        if !self.place.int8 {
+            return Ok(());
         }
-    }
-}
-
-impl LayerCache {
-    fn new(shape: KvShape, kind: Kind, device: Device) -> Result<Self, TchError> {
-        let size = [shape.kv_heads as i64, 0, shape.head_dim as i64];
-        Ok(LayerCache {
-            keys: Tensor::f_empty(size, (kind, device))?,
-            values: Tensor::f_empty(size, (kind, device))?,
-            heads: vec![HeadSlots::default(); shape.kv_heads],
-        })
-    }
-
-    fn allocated(&self) -> usize {
-        self.keys.size()[1] as usize
-    }
-
-    /// Stores keys and values, `[tokens, kv_heads, head_dim]`, of tokens at positions `start..`.
-    pub(super) fn write(
-        &mut self,
-        start: usize,
-        keys: &Tensor,
-        values: &Tensor,
-        policy: Policy,
-    ) -> Result<Written, TchError> {
-        let tokens = keys.size()[0];
-        let placements: Vec<_> = self
-            .heads
-            .iter_mut()
-            .map(|head| head.place(start as u32, tokens as usize))
-            .collect();
-        // Budgets are the same for all heads, so either all have a vacant slot or none has.
-        let appended = placements[0].appended;
-        let reused: Vec<usize> = placements.iter().filter_map(|p| p.reused).collect();
-        let recycled = usize::from(!reused.is_empty());
-        let len = self.heads[0].len();
-        self.reserve(len, policy)?;
-        let keys = keys.f_transpose(0, 1)?;
-        let values = values.f_transpose(0, 1)?;
-        if recycled == 1 {
-            let stride = self.allocated();
-            let rows: Vec<i64> = reused
-                .iter()
-                .enumerate()
-                .map(|(head, slot)| (head * stride + slot) as i64)
-                .collect();
-            let rows = Tensor::f_from_slice(&rows)?.f_to_device(self.keys.device())?;
-            overwrite(&mut self.keys, &rows, &keys.f_select(1, 0)?)?;
-            overwrite(&mut self.values, &rows, &values.f_select(1, 0)?)?;
+        if self.shared.is_empty() {
+            return self.cool();
         }
-        let fresh = tokens - recycled as i64;
-        if fresh > 0 {
-            let from = recycled as i64;
-            let at = appended as i64;
-            self.keys
-                .f_narrow(1, at, fresh)?
-                .f_copy_(&keys.f_narrow(1, from, fresh)?)?;
-            self.values
-                .f_narrow(1, at, fresh)?
-                .f_copy_(&values.f_narrow(1, from, fresh)?)?;
+        self.own_all()
+    }
+
+    fn cool(&mut self) -> Result<(), TchError> {
+        let shared = shared_len(&self.shared);
+        for head in self.layers.iter_mut().flatten() {
+            head.cool(shared)?;
         }
-        Ok(Written {
-            len,
-            before: len - tokens as usize,
-        })
+        Ok(())
     }
 
-    /// Keys and values of the first `len` slots, `[kv_heads, len, head_dim]` each.
-    pub(super) fn view(&self, len: usize) -> Result<(Tensor, Tensor), TchError> {
-        let len = len as i64;
-        Ok((
-            self.keys.f_narrow(1, 0, len)?,
-            self.values.f_narrow(1, 0, len)?,
-        ))
-    }
-
-    /// Positions by slot of one head.
-    pub(super) fn positions(&self, head: usize) -> &[u32] {
-        self.heads[head].positions()
-    }
-
-    /// Adds the attention that slots received: `mass` is `[kv_heads, len]`, row-major.
-    pub(super) fn add(&mut self, mass: &[f32], len: usize) {
-        for (head, mass) in self.heads.iter_mut().zip(mass.chunks_exact(len)) {
-            head.add(mass);
+    /// One token more than the budget: one slot is recycled in place.
+    fn step(&mut self) -> Result<(), TchError> {
+        if self.policy.capacity().is_none() {
+            return self.cool();
         }
+        let most = |head: &HeadCache| {
+            head.slots
+                .len()
+                .saturating_sub(head.capacity.unwrap_or(usize::MAX))
+        };
+        let over = self.layers.iter().flatten().map(most).max().unwrap_or(0);
+        let due = match self.policy.when {
+            When::EachStep => over > 0,
+            When::Burst(burst) => over >= burst.max(1),
+            When::PromptEnd => over > 0,
+        };
+        if !due {
+            return self.cool();
+        }
+        if self.policy.when != When::EachStep || over > 1 || !self.shared.is_empty() {
+            let rope_free = self.layers.iter().map(|_| Vec::new()).collect::<Vec<_>>();
+            return self.cut(&rope_free);
+        }
+        let epoch = self.rebased;
+        self.evicted_once = true;
+        for head in self.layers.iter_mut().flatten() {
+            let Some(capacity) = head.capacity else {
+                continue;
+            };
+            let victim = self
+                .policy
+                .victim(&head.slots.view(self.seen, &[], None), capacity);
+            if let Some(slot) = victim {
+                head.evict(slot, 0, epoch)?;
+            }
+        }
+        self.cool()
     }
 
-    fn evict(&mut self, policy: Policy) -> Result<(), TchError> {
-        let Some(capacity) = policy.capacity() else {
+    /// Cuts every head to its capacity. `queries` by layer and head, where the policy needs them.
+    fn cut(&mut self, queries: &[Vec<QueryStats>]) -> Result<(), TchError> {
+        self.evicted_once = true;
+        let need = self.policy.need();
+        let (epoch, seen) = (self.rebased, self.seen);
+        let shared = std::mem::take(&mut self.shared);
+        for (layer, heads) in self.layers.iter_mut().enumerate() {
+            for (index, head) in heads.iter_mut().enumerate() {
+                let at = (layer, index);
+                let keys = match need.keys {
+                    true => head.keys(&shared, at)?,
+                    false => Vec::new(),
+                };
+                let stats = queries.get(layer).and_then(|row| row.get(index));
+                let capacity = head.capacity.unwrap_or(usize::MAX);
+                let kept = self
+                    .policy
+                    .keep(&head.slots.view(seen, &keys, stats), capacity);
+                if kept.len() < head.slots.len() || !shared.is_empty() {
+                    head.absorb(&shared, at, &kept, epoch)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn absorb(&mut self, kept: impl Fn(&HeadCache) -> Vec<usize>) -> Result<(), TchError> {
+        let shared = std::mem::take(&mut self.shared);
+        for (layer, heads) in self.layers.iter_mut().enumerate() {
+            for (index, head) in heads.iter_mut().enumerate() {
+                let slots = kept(head);
+                head.absorb(&shared, (layer, index), &slots, self.rebased)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The statistics of queries as the next positions will rotate them, where the policy needs them.
+    fn future_queries(&self, rope: &Rope) -> Vec<Vec<QueryStats>> {
+        if !self.policy.need().queries {
+            return Vec::new();
+        }
+        let (cos, sin) = rope.mean(self.next as i64, HORIZON);
+        let future = |head: &HeadCache| turned(&head.stats, &cos, &sin);
+        self.layers
+            .iter()
+            .map(|heads| heads.iter().map(future).collect())
+            .collect()
+    }
+
+    /// Spreads each layer's budget over its heads by importance, where the policy says so.
+    fn adapt(&mut self, queries: &[Vec<QueryStats>]) -> Result<(), TchError> {
+        let (Spread::Adaptive { floor }, Some(capacity)) =
+            (&self.policy.spread, self.policy.capacity())
+        else {
             return Ok(());
         };
-        match self.heads[0].len().saturating_sub(capacity) {
-            0 => Ok(()),
-            1 if self.allocated() <= capacity + 1 => {
-                for head in &mut self.heads {
-                    head.recycle(policy);
-                }
-                Ok(())
+        let need = self.policy.need();
+        for (layer, heads) in self.layers.iter_mut().enumerate() {
+            if heads.iter().any(|head| head.slots.len() <= capacity) {
+                continue;
             }
-            _ => self.cut(policy, capacity),
-        }
-    }
-
-    /// Gathers what is kept into an arena of the budget's size.
-    fn cut(&mut self, policy: Policy, capacity: usize) -> Result<(), TchError> {
-        let size = self.keys.size();
-        let mut rows = Vec::with_capacity(self.heads.len() * (capacity + 1));
-        for (head, slots) in self.heads.iter_mut().enumerate() {
-            let kept = slots.cut(policy).unwrap_or_default();
-            let base = head as i64 * size[1];
-            rows.extend(kept.iter().map(|&slot| base + slot as i64));
-            // The one slot beyond the capacity is for the next token; until then it holds any row.
-            rows.push(base);
-        }
-        let rows = Tensor::f_from_slice(&rows)?.f_to_device(self.keys.device())?;
-        for tensor in [&mut self.keys, &mut self.values] {
-            let flat = tensor.f_view([-1, size[2]])?;
-            *tensor =
-                flat.f_index_select(0, &rows)?
-                    .f_view([size[0], capacity as i64 + 1, size[2]])?;
+            let mut importance = Vec::with_capacity(heads.len());
+            let mut sure = Vec::with_capacity(heads.len());
+            for (index, head) in heads.iter().enumerate() {
+                let keys = match need.keys {
+                    true => head.keys(&self.shared, (layer, index))?,
+                    false => Vec::new(),
+                };
+                let stats = queries.get(layer).and_then(|row| row.get(index));
+                importance.push(
+                    self.policy
+                        .importance(&head.slots.view(self.seen, &keys, stats)),
+                );
+                sure.push(self.policy.protect.len().min(capacity));
+            }
+            let capacities = adaptive(capacity, *floor, &sure, &importance);
+            for (head, capacity) in heads.iter_mut().zip(capacities) {
+                head.capacity = Some(capacity);
+            }
         }
         Ok(())
     }
 
-    /// Makes room for `len` slots. A bounded arena grows to its budget and one slot more, and only a prompt that is
-    /// longer makes it larger for a while.
-    fn reserve(&mut self, len: usize, policy: Policy) -> Result<(), TchError> {
-        let allocated = self.allocated();
-        if len <= allocated {
+    /// Rotates all kept keys to the first positions, in their order, when fewer than `tokens` are left of `context`.
+    /// Gaps that eviction left are closed, so the relative distance of what is kept shrinks.
+    pub(super) fn make_room(
+        &mut self,
+        tokens: usize,
+        context: usize,
+        rope: &Rope,
+    ) -> Result<bool, TchError> {
+        if self.next + tokens <= context {
+            return Ok(true);
+        }
+        let longest = self
+            .layers
+            .iter()
+            .flatten()
+            .map(|head| head.slots.len())
+            .max();
+        let next = longest.unwrap_or(0);
+        if !self.policy.beyond_context || next + tokens > context {
+            return Ok(false);
+        }
+        self.own_all()?;
+        let turn = |key: &mut [f32], delta: i64| rope.turn(key, delta);
+        for head in self.layers.iter_mut().flatten() {
+            let mut order: Vec<usize> = (0..head.slots.len()).collect();
+            order.sort_unstable_by_key(|&slot| head.slots.positions()[slot]);
+            let mut targets = vec![0u32; order.len()];
+            // The newest of every head is next to the token that comes.
+            let first = next - order.len();
+            for (rank, &slot) in order.iter().enumerate() {
+                targets[slot] = (first + rank) as u32;
+            }
+            head.rebase(targets, &turn)?;
+        }
+        self.next = next;
+        self.rebased += 1;
+        Ok(true)
+    }
+
+    /// Attends again, in one layer, to what the queries of each KV head, `[tokens * group, head_dim]`, may have use
+    /// for.
+    pub(super) fn recall(
+        &mut self,
+        layer: usize,
+        queries: &[Vec<f32>],
+        rope: &Rope,
+    ) -> Result<(), TchError> {
+        let pages = self.policy.recall.div_ceil(PAGE);
+        let epoch = self.rebased;
+        let turn = |key: &mut [f32], delta: i64| rope.turn(key, delta);
+        for (head, queries) in self.layers[layer].iter_mut().zip(queries) {
+            if head.cold.as_ref().is_some_and(|cold| cold.len() > 0) {
+                head.recall(queries, pages, epoch, &turn)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether anything was spilled that could be recalled.
+    pub(super) fn recalls(&self) -> bool {
+        self.policy.recall > 0 && self.evicted_once
+    }
+
+    /// Stores a layer's fresh rows.
+    pub(super) fn write(
+        &mut self,
+        layer: usize,
+        keys: &[f32],
+        values: &[f32],
+        tensors: Option<(&Tensor, &Tensor)>,
+    ) -> Result<(), TchError> {
+        let (heads, dim) = (self.shape.kv_heads, self.shape.head_dim);
+        let fresh = |floats, tensor| Fresh {
+            floats,
+            tensor,
+            heads,
+            dim,
+        };
+        let keys = &fresh(keys, tensors.map(|(keys, _)| keys));
+        let values = &fresh(values, tensors.map(|(_, values)| values));
+        let start = (self.seen as u32, self.next as u32);
+        for (index, head) in self.layers[layer].iter_mut().enumerate() {
+            head.write(start, keys, values, index, &self.policy)?;
+        }
+        Ok(())
+    }
+
+    /// Makes all rows this sequence's own.
+    pub(super) fn own_all(&mut self) -> Result<(), TchError> {
+        if self.shared.is_empty() {
             return Ok(());
         }
-        let roomy = (allocated + allocated / 2).max(FIRST_SLOTS);
-        let roomy = policy
-            .capacity()
-            .map_or(roomy, |capacity| roomy.min(capacity + 1));
-        let target = roomy.max(len) as i64;
-        for tensor in [&mut self.keys, &mut self.values] {
-            let size = tensor.size();
-            let larger =
-                Tensor::f_zeros([size[0], target, size[2]], (tensor.kind(), tensor.device()))?;
-            larger.f_narrow(1, 0, size[1])?.f_copy_(tensor)?;
-            *tensor = larger;
+        self.absorb(|head| {
+            let mut all: Vec<usize> = (0..head.slots.len()).collect();
+            all.sort_unstable_by_key(|&slot| head.slots.positions()[slot]);
+            all
+        })
+    }
+
+    /// Heads, layer by layer.
+    pub(super) fn heads(&self) -> impl Iterator<Item = &HeadCache> {
+        self.layers.iter().flatten()
+    }
+
+    /// Likewise.
+    pub(super) fn heads_mut(&mut self) -> impl Iterator<Item = &mut HeadCache> {
+        self.layers.iter_mut().flatten()
+    }
+
+    /// Tokens seen, the next rotation, re-bases, and 1 if anything was ever evicted: for a file.
+    pub(super) fn progress(&self) -> [u32; 4] {
+        let narrow = |n: usize| n as u32;
+        [
+            narrow(self.seen),
+            narrow(self.next),
+            self.rebased,
+            u32::from(self.evicted_once),
+        ]
+    }
+
+    /// Likewise, back from a file.
+    pub(super) fn set_progress(&mut self, [seen, next, rebased, evicted]: [u32; 4]) {
+        self.seen = seen as usize;
+        self.next = next as usize;
+        self.rebased = rebased;
+        self.evicted_once = evicted != 0;
+    }
+
+    pub(super) fn report(&self) -> KvReport {
+        let heads = (self.shape.layers * self.shape.kv_heads).max(1);
+        let all = || self.layers.iter().flatten();
+        let mean = |sum: usize| (sum + heads / 2) / heads;
+        let kept = mean(all().map(|head| head.slots.len()).sum());
+        let shared = shared_len(&self.shared);
+        let shared_bytes: usize = self.shared.iter().map(|node| node.row_bytes()).sum();
+        let own: usize = all()
+            .map(|head| {
+                let recalled: usize = head.recalled.iter().map(|page| page.rows.bytes()).sum();
+                let slots = (head.room() + shared) * HeadSlots::SLOT_BYTES;
+                let summary = head.summary.as_ref().map_or(0, Summary::bytes);
+                head.arena.bytes() + head.hot.bytes() + recalled + slots + summary
+            })
+            .sum();
+        let protected = |head: &HeadCache| {
+            let positions = head.slots.positions().iter();
+            positions.filter(|&&p| self.policy.protect.holds(p)).count()
+        };
+        let pinned = match self.policy.capacity() {
+            Some(_) => mean(all().map(protected).sum()),
+            None => 0,
+        };
+        KvReport {
+            policy: self.policy.name().to_owned(),
+            budget: self.policy.budget(),
+            tokens_seen: self.seen,
+            tokens_kept: kept,
+            evicted: self.seen - kept.min(self.seen),
+            pinned,
+            recalled: mean(all().map(HeadCache::recalled_len).sum()),
+            rebased: self.rebased as usize,
+            bytes: own + shared_bytes,
+            peak_bytes: self.peak_bytes.max(own + shared_bytes),
+            shared_bytes,
+            spilled_bytes: all().filter_map(|h| h.cold.as_ref()).map(Cold::bytes).sum(),
         }
-        Ok(())
     }
 }
 
-/// Overwrites rows of `arena` seen as `[kv_heads * allocated, head_dim]`.
-fn overwrite(arena: &mut Tensor, rows: &Tensor, source: &Tensor) -> Result<(), TchError> {
-    let dim = arena.size()[2];
-    let _ = arena
-        .f_view([-1, dim])?
-        .f_index_copy_(0, rows, &source.f_contiguous()?)?;
-    Ok(())
+/// `R q` and `R q q' R'` for an averaged rotation `R`.
+fn turned(stats: &QueryStats, cos: &[f32], sin: &[f32]) -> QueryStats {
+    let dim = stats.sum.len();
+    let mut turned = stats.clone();
+    if dim == 0 {
+        return turned;
+    }
+    crate::kernels::rotate(&mut turned.sum, cos, sin);
+    for row in turned.outer.chunks_exact_mut(dim) {
+        crate::kernels::rotate(row, cos, sin);
+    }
+    let mut column = vec![0.0; dim];
+    for index in 0..dim {
+        for (row, value) in column.iter_mut().enumerate() {
+            *value = turned.outer[row * dim + index];
+        }
+        crate::kernels::rotate(&mut column, cos, sin);
+        for (row, value) in column.iter().enumerate() {
+            turned.outer[row * dim + index] = *value;
+        }
+    }
+    turned
 }

@@ -60,6 +60,11 @@ fn bfloat16_in_hardware() -> bool {
     false
 }
 
+/// Threads of a step.
+pub(super) fn threads() -> usize {
+    usize::try_from(tch::get_num_threads()).unwrap_or(1).max(1)
+}
+
 /// Sets the threads of every tensor operation of this process. Returns how many, and why.
 pub fn set_threads(config: &Config) -> (usize, String) {
     // Considers the affinity mask and the cgroup quota: more threads than either allows make a decode step many

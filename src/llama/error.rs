@@ -35,6 +35,12 @@ pub enum LlamaError {
         /// The shape that was expected.
         expected: Vec<usize>,
     },
+    /// A weight could not be repacked for the processor.
+    #[error("a weight could not be repacked: {0}")]
+    Packing(String),
+    /// The threads of the kernels could not be started.
+    #[error("the compute threads could not be started: {0}; lower --threads")]
+    Threads(String),
     /// The tensor library refused, for lack of memory as a rule.
     #[error("the tensor library failed while loading: {0}")]
     Tensor(#[from] tch::TchError),

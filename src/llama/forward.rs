@@ -1,38 +1,125 @@
 //! [`Forward`] for a model of the family: one pass over all rows of a plan.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use tch::{TchError, Tensor};
 
 use super::block::Span;
 use super::cache::SequenceCache;
+use super::kv_rows::Place;
+use super::memory::{KvMemory, Prefixes, Share};
 use super::model::Llama;
-use crate::ids::SeqId;
-use crate::kv::KvShape;
-use crate::sched::{Forward, ForwardError, Outputs, Plan, Row, RowOutput, Want};
+use super::session::Sessions;
+use crate::ids::{SeqId, TokenId};
+use crate::kernels::Scratch;
+use crate::kv::{KvShape, Policy, Spill};
+use crate::sched::{
+    Forward, ForwardError, MemoryReport, Origin, Outputs, Phase, Plan, Row, RowOutput,
+    SessionOrder, SessionReply, Want,
+};
+use crate::store::SpillFile;
 
 /// A model and the caches of its open sequences.
 #[derive(Debug)]
 pub struct LlamaForward {
     model: Llama,
     shape: KvShape,
-    sequences: HashMap<SeqId, SequenceCache>,
+    place: Place,
+    memory: KvMemory,
+    sequences: HashMap<SeqId, Sequence>,
+    prefixes: Option<Prefixes>,
+    sessions: Sessions,
+    spill: Option<Arc<SpillFile>>,
+    scratch: Scratch,
+}
+
+#[derive(Debug)]
+struct Sequence {
+    cache: SequenceCache,
+    /// What it shares when its prompt has been read.
+    share: Option<Share>,
+}
+
+/// Hidden states, `[tokens, hidden]`, where they were computed.
+enum Hidden {
+    Host(Vec<f32>),
+    Device(Tensor),
 }
 
 impl LlamaForward {
-    /// A model without sequences.
+    /// A model without sequences, that keeps nothing beyond them.
     pub fn new(model: Llama) -> Self {
-        let shape = model.config().kv_shape(model.compute().value_bytes());
+        LlamaForward::with_memory(model, KvMemory::default())
+    }
+
+    /// A model without sequences, with memory for what outlives them.
+    pub fn with_memory(model: Llama, memory: KvMemory) -> Self {
+        let place = memory.place(model.compute());
+        let shape = memory.kv_shape(model.config(), model.compute());
         LlamaForward {
+            prefixes: Prefixes::new(&memory),
+            sessions: Sessions::new(&memory, shape, place),
             model,
             shape,
+            place,
+            memory,
             sequences: HashMap::new(),
+            spill: None,
+            scratch: Scratch::default(),
         }
     }
 
     /// The model.
     pub fn model(&self) -> &Llama {
         &self.model
+    }
+
+    /// Positions and scores of one head of an open sequence, `(position, sum)` in time order: for pictures.
+    pub fn held(&self, seq: SeqId, layer: usize, head: usize) -> Option<Vec<(u32, f32)>> {
+        let sequence = self.sequences.get(&seq)?;
+        Some(sequence.cache.head(layer, head).slots.held())
+    }
+
+    /// Positions of one head that a turn attends to again.
+    pub fn recalled(&self, seq: SeqId, layer: usize, head: usize) -> Option<Vec<u32>> {
+        let sequence = self.sequences.get(&seq)?;
+        let pages = sequence.cache.head(layer, head).recalled.iter();
+        Some(
+            pages
+                .flat_map(|page| page.entries.iter().map(|entry| entry.position))
+                .collect(),
+        )
+    }
+
+    /// What the keys of one head are rotated to, in time order.
+    pub fn rotations(&self, seq: SeqId, layer: usize, head: usize) -> Option<Vec<u32>> {
+        let slots = &self.sequences.get(&seq)?.cache.head(layer, head).slots;
+        let pairs = slots.positions().iter().zip(slots.rotated());
+        let mut order: Vec<(u32, u32)> = pairs.map(|(&p, &r)| (p, r)).collect();
+        order.sort_unstable();
+        Some(order.into_iter().map(|(_, rotated)| rotated).collect())
+    }
+
+    /// Rows of the scratch file for a policy that spills to disk.
+    fn spill_file(&mut self, policy: &Policy) -> Result<Option<Arc<SpillFile>>, ForwardError> {
+        if policy.spill != Spill::Disk {
+            return Ok(None);
+        }
+        if self.spill.is_none() {
+            let folder = match &self.memory.folder {
+                Some(folder) => folder.join("spill"),
+                None => std::env::temp_dir(),
+            };
+            let file = SpillFile::create(&folder).map_err(|error| {
+                ForwardError::Tensor(format!(
+                    "cannot make a spill file in {}: {error}; set kv.spill to memory or off",
+                    folder.display()
+                ))
+            })?;
+            self.spill = Some(Arc::new(file));
+        }
+        Ok(self.spill.clone())
     }
 
     fn open(&mut self, row: &Row) -> Result<(), ForwardError> {
@@ -44,89 +131,214 @@ impl LlamaForward {
                 vocab,
             });
         }
-        if row.start + row.tokens.len() > self.model.context() {
-            return Err(ForwardError::Tensor(format!(
-                "{} reaches position {}, the context has {}",
-                row.seq,
-                row.start + row.tokens.len(),
-                self.model.context()
-            )));
-        }
-        if let Some(open) = &row.open {
-            let compute = self.model.compute();
-            let cache = SequenceCache::new(open.policy, self.shape, compute.kind, compute.device)?;
-            self.sequences.insert(row.seq, cache);
-        }
+        let Some(open) = &row.open else {
+            return Ok(());
+        };
+        let spill = self.spill_file(&open.policy)?;
+        let fresh =
+            || SequenceCache::new(open.policy.clone(), self.shape, self.place, spill.clone());
+        let sequence = match &open.origin {
+            Origin::Empty => Sequence {
+                cache: fresh()?,
+                share: None,
+            },
+            Origin::Prefix { prompt, tenant } => {
+                let mut cache = fresh()?;
+                let share = self
+                    .prefixes
+                    .as_mut()
+                    .map(|prefixes| prefixes.enter(&mut cache, prompt, tenant));
+                Sequence { cache, share }
+            }
+            Origin::Fork(from) => {
+                let from = self
+                    .sequences
+                    .get(from)
+                    .ok_or(ForwardError::UnknownSequence(*from))?;
+                Sequence {
+                    cache: from.cache.fork(open.policy.clone(), spill)?,
+                    share: None,
+                }
+            }
+            Origin::Session(session) => Sequence {
+                cache: self.sessions.resume(session)?,
+                share: None,
+            },
+        };
+        self.sequences.insert(row.seq, sequence);
         Ok(())
     }
 
-    /// The hidden states of all rows, `[tokens, hidden]`. Caches of `rows` are taken out and put back, so that an
-    /// error leaves none of them half-written.
-    fn run(&mut self, rows: &[Row]) -> Result<Tensor, ForwardError> {
-        let mut caches = Vec::with_capacity(rows.len());
+    /// The hidden states of all computed tokens, `[tokens, hidden]`, and how many of each row's first tokens were
+    /// not: a shared prefix held them. Caches of `rows` are taken out and put back, so that an error leaves none of
+    /// them half-written.
+    fn run(&mut self, rows: &[Row]) -> Result<(Option<Hidden>, Vec<usize>), ForwardError> {
+        let mut open = Vec::with_capacity(rows.len());
         for row in rows {
-            let cache = self.sequences.remove(&row.seq);
-            caches.push(cache.ok_or(ForwardError::UnknownSequence(row.seq))?);
+            let sequence = self.sequences.remove(&row.seq);
+            open.push(sequence.ok_or(ForwardError::UnknownSequence(row.seq))?);
         }
-        let mut tokens: Vec<i64> = Vec::new();
-        let mut positions: Vec<i64> = Vec::new();
+        let context = self.model.context();
+        let mut skipped = Vec::with_capacity(rows.len());
+        for (row, sequence) in rows.iter().zip(&mut open) {
+            let cache = &mut sequence.cache;
+            if cache.seen() < row.start {
+                return Err(ForwardError::UnknownSequence(row.seq));
+            }
+            let skip = (cache.seen() - row.start).min(row.tokens.len());
+            let tokens = row.tokens.len() - skip;
+            if tokens > 0 && !cache.make_room(tokens, context, self.model.rope())? {
+                return Err(ForwardError::ContextFull {
+                    seq: row.seq,
+                    reached: cache.next() + tokens,
+                    context,
+                });
+            }
+            skipped.push(skip);
+        }
+        let mut tokens: Vec<TokenId> = Vec::new();
+        let mut positions: Vec<usize> = Vec::new();
         let mut spans = Vec::with_capacity(rows.len());
-        for (row, cache) in rows.iter().zip(&mut caches) {
+        for ((row, sequence), &skip) in rows.iter().zip(&mut open).zip(&skipped) {
+            let count = row.tokens.len() - skip;
+            if count == 0 {
+                continue;
+            }
+            let cache = &mut sequence.cache;
+            let offset = tokens.len();
+            tokens.extend_from_slice(&row.tokens[skip..]);
+            positions.extend(cache.next()..cache.next() + count);
             spans.push(Span {
-                offset: tokens.len(),
-                tokens: row.tokens.len(),
-                start: row.start,
+                offset,
+                tokens: count,
+                phase: row.phase,
+                reading: cache.reading(count, row.phase),
                 cache,
             });
-            tokens.extend(row.tokens.iter().map(|&t| i64::from(t)));
-            positions.extend((row.start..row.start + row.tokens.len()).map(|p| p as i64));
         }
-        let device = self.model.compute().device;
-        let tokens = Tensor::f_from_slice(&tokens)?.f_to_device(device)?;
-        let positions = Tensor::f_from_slice(&positions)?.f_to_device(device)?;
-        let hidden = self.model.hidden(&tokens, &positions, &mut spans)?;
-        for (row, mut cache) in rows.iter().zip(caches) {
-            cache.finish_row(row.tokens.len(), row.evict)?;
-            self.sequences.insert(row.seq, cache);
+        let hidden = if spans.is_empty() {
+            None
+        } else {
+            let rope = self.model.rope();
+            let hidden = match self.model.packed(tokens.len()) {
+                Some(packed) => {
+                    let hidden = packed.hidden(&tokens, &positions, &mut spans, rope)?;
+                    Hidden::Host(hidden)
+                }
+                None => {
+                    let device = self.model.compute().device;
+                    let wide = |ids: Vec<i64>| Tensor::f_from_slice(&ids)?.f_to_device(device);
+                    let tokens = wide(tokens.iter().map(|&t| i64::from(t)).collect())?;
+                    let positions = wide(positions.iter().map(|&p| p as i64).collect())?;
+                    let scratch = &mut self.scratch;
+                    let hidden = self
+                        .model
+                        .hidden(&tokens, &positions, &mut spans, scratch)?;
+                    Hidden::Device(hidden)
+                }
+            };
+            let freeze = Some(self.memory.grid);
+            let mut ended = Vec::with_capacity(spans.len());
+            for span in spans {
+                ended.push(
+                    span.cache
+                        .finish_row(span.tokens, span.phase, rope, freeze)?,
+                );
+            }
+            self.publish(rows, &mut open, &skipped, ended);
+            Some(hidden)
+        };
+        for (row, sequence) in rows.iter().zip(open) {
+            self.sequences.insert(row.seq, sequence);
         }
-        Ok(hidden)
+        Ok((hidden, skipped))
+    }
+
+    fn publish(
+        &mut self,
+        rows: &[Row],
+        open: &mut [Sequence],
+        skipped: &[usize],
+        ended: Vec<Vec<Arc<super::node::Node>>>,
+    ) {
+        let Some(prefixes) = &mut self.prefixes else {
+            return;
+        };
+        let computed = rows
+            .iter()
+            .zip(open)
+            .zip(skipped)
+            .filter(|((row, _), skip)| **skip < row.tokens.len());
+        for (((row, sequence), _), blocks) in computed.zip(ended) {
+            let Some(share) = &mut sequence.share else {
+                continue;
+            };
+            match row.phase {
+                Phase::Prompt { left: 0 } => {
+                    if let Some(share) = sequence.share.take() {
+                        prefixes.publish(share, &blocks);
+                    }
+                }
+                Phase::Prompt { .. } => {
+                    prefixes.pass(share, &sequence.cache, row.start + row.tokens.len());
+                }
+                Phase::Decode => sequence.share = None,
+            }
+        }
     }
 
     /// The logits that rows want, in their order.
-    fn logits(&self, rows: &[Row], hidden: &Tensor) -> Result<Vec<Vec<f32>>, TchError> {
-        let mut picked: Vec<i64> = Vec::new();
+    fn logits(
+        &self,
+        rows: &[Row],
+        skipped: &[usize],
+        hidden: Option<&Hidden>,
+    ) -> Result<Vec<Vec<f32>>, TchError> {
+        let mut picked: Vec<usize> = Vec::new();
         let mut offset = 0;
         let mut counts = Vec::with_capacity(rows.len());
-        for row in rows {
-            let end = offset + row.tokens.len();
+        for (row, skip) in rows.iter().zip(skipped) {
+            let end = offset + row.tokens.len() - skip;
             let from = match row.want {
                 Want::Nothing => end,
-                Want::Last => end - 1,
+                Want::Last => end.saturating_sub(1).max(offset),
                 Want::All => offset,
             };
-            picked.extend((from..end).map(|i| i as i64));
+            picked.extend(from..end);
             counts.push(end - from);
             offset = end;
         }
-        if picked.is_empty() {
+        let Some(hidden) = hidden.filter(|_| !picked.is_empty()) else {
             return Ok(vec![Vec::new(); rows.len()]);
-        }
-        let index = Tensor::f_from_slice(&picked)?.f_to_device(hidden.device())?;
-        let logits = self
-            .model
-            .logits(&hidden.f_index_select(0, &index)?)?
-            .f_contiguous()?;
+        };
+        let logits = match hidden {
+            Hidden::Host(hidden) => {
+                let width = self.model.config().hidden;
+                let mut wanted = Vec::with_capacity(picked.len() * width);
+                for &row in &picked {
+                    wanted.extend_from_slice(&hidden[row * width..(row + 1) * width]);
+                }
+                self.model
+                    .packed(0)
+                    .map_or_else(Vec::new, |packed| packed.logits(&wanted))
+            }
+            Hidden::Device(hidden) => {
+                let picked: Vec<i64> = picked.iter().map(|&i| i as i64).collect();
+                let index = Tensor::f_from_slice(&picked)?.f_to_device(hidden.device())?;
+                let logits = self.model.logits(&hidden.f_index_select(0, &index)?)?;
+                let mut all = vec![0.0f32; logits.numel()];
+                let len = all.len();
+                logits.f_contiguous()?.f_copy_data(&mut all, len)?;
+                all
+            }
+        };
         let vocab = self.model.config().vocab;
-        let mut at = 0;
+        let mut rest = logits.as_slice();
         let mut split = Vec::with_capacity(rows.len());
         for count in counts {
-            let mut values = vec![0.0f32; count * vocab];
-            if count > 0 {
-                let rows = logits.f_narrow(0, at, count as i64)?;
-                rows.f_copy_data(&mut values, count * vocab)?;
-            }
-            at += count as i64;
-            split.push(values);
+            let (own, others) = rest.split_at((count * vocab).min(rest.len()));
+            split.push(own.to_vec());
+            rest = others;
         }
         Ok(split)
     }
@@ -136,8 +348,14 @@ impl Forward for LlamaForward {
     fn forward(&mut self, plan: &Plan) -> Result<Outputs, ForwardError> {
         // Gradients are per thread in libtorch, so the guard is taken on the thread that computes.
         let _guard = tch::no_grad_guard();
-        for seq in &plan.ended {
-            self.sequences.remove(seq);
+        for ended in &plan.ended {
+            let sequence = self.sequences.remove(&ended.seq);
+            if let (Some(session), Some(sequence)) = (&ended.park, sequence) {
+                self.sessions.park(session, sequence.cache)?;
+            }
+        }
+        if let Some(prefixes) = self.prefixes.as_mut().filter(|_| !plan.ended.is_empty()) {
+            prefixes.trim();
         }
         if plan.rows.is_empty() {
             return Ok(Outputs::default());
@@ -145,19 +363,19 @@ impl Forward for LlamaForward {
         for row in &plan.rows {
             self.open(row)?;
         }
-        let hidden = self.run(&plan.rows)?;
-        let logits = self.logits(&plan.rows, &hidden)?;
+        let (hidden, skipped) = self.run(&plan.rows)?;
+        let logits = self.logits(&plan.rows, &skipped, hidden.as_ref())?;
         let mut rows = Vec::with_capacity(plan.rows.len());
-        for (row, logits) in plan.rows.iter().zip(logits) {
-            let cache = self
+        for ((row, logits), cached) in plan.rows.iter().zip(logits).zip(skipped) {
+            let sequence = self
                 .sequences
                 .get(&row.seq)
                 .ok_or(ForwardError::UnknownSequence(row.seq))?;
-            debug_assert_eq!(cache.seen(), row.start + row.tokens.len());
             rows.push(RowOutput {
                 seq: row.seq,
                 logits,
-                kv: cache.report(self.shape),
+                kv: sequence.cache.report(),
+                cached,
             });
         }
         Ok(Outputs { rows })
@@ -169,5 +387,20 @@ impl Forward for LlamaForward {
 
     fn weight_bytes(&self) -> usize {
         self.model.bytes()
+    }
+
+    fn session(&mut self, order: SessionOrder) -> Result<SessionReply, ForwardError> {
+        self.sessions.obey(order)
+    }
+
+    fn memory(&self) -> MemoryReport {
+        let prefixes = self.prefixes.as_ref();
+        MemoryReport {
+            prefix_bytes: prefixes.map_or(0, Prefixes::bytes),
+            prefix_blocks: prefixes.map_or(0, Prefixes::blocks),
+            prefix_in_use: prefixes.map_or(0, Prefixes::in_use),
+            parked_bytes: self.sessions.resident_bytes(),
+            spilled_session_bytes: self.sessions.spilled_bytes(),
+        }
     }
 }

@@ -2,12 +2,14 @@
 
 use tch::{Kind, TchError, Tensor};
 
-use super::block::{Block, Span, rms_norm};
+use super::block::{Block, Span, Step, rms_norm};
 use super::linear::Linear;
 use super::names::Part;
+use super::packed::{self, Packed};
 use super::rope::Rope;
 use super::weights::{self, Weights};
 use super::{Compute, LlamaError, ModelConfig};
+use crate::kernels::Scratch;
 use crate::store::Checkpoint;
 
 /// The weights of a model on a device. A forward pass reads it only.
@@ -21,6 +23,8 @@ pub struct Llama {
     head: Linear,
     rope: Rope,
     context: usize,
+    /// The same weights for steps of few tokens on the host.
+    packed: Option<Packed>,
 }
 
 impl Llama {
@@ -41,6 +45,10 @@ impl Llama {
         } else {
             Linear::shared(&embedding)
         };
+        let packed = match compute.device.is_cuda() {
+            true => None,
+            false => Packed::load(&weights, &config, tile, super::device::threads())?,
+        };
         let blocks = (0..config.layers).map(|index| Block::load(&weights, &config, index, tile));
         let context = context.map_or(config.context, |cap| cap.min(config.context));
         let factors = weights.rope_factors()?;
@@ -52,6 +60,7 @@ impl Llama {
             rope: Rope::new(&config, context, factors.as_deref(), compute.device)?,
             compute,
             context,
+            packed,
             config,
         })
     }
@@ -66,6 +75,17 @@ impl Llama {
         self.compute
     }
 
+    /// What computes a step of `tokens` tokens, if it is not libtorch.
+    pub(super) fn packed(&self, tokens: usize) -> Option<&Packed> {
+        self.packed
+            .as_ref()
+            .filter(|_| tokens <= packed::MOST_TOKENS)
+    }
+
+    pub(super) fn rope(&self) -> &Rope {
+        &self.rope
+    }
+
     /// Positions that there are.
     pub fn context(&self) -> usize {
         self.context
@@ -75,7 +95,8 @@ impl Llama {
     pub fn bytes(&self) -> usize {
         let blocks: usize = self.blocks.iter().map(Block::bytes).sum();
         let head = if self.tied() { 0 } else { self.head.bytes() };
-        weights::bytes(&self.embedding) + blocks + weights::bytes(&self.norm) + head
+        let packed = self.packed.as_ref().map_or(0, Packed::bytes);
+        weights::bytes(&self.embedding) + blocks + weights::bytes(&self.norm) + head + packed
     }
 
     fn tied(&self) -> bool {
@@ -89,14 +110,19 @@ impl Llama {
         tokens: &Tensor,
         positions: &Tensor,
         spans: &mut [Span<'_>],
+        scratch: &mut Scratch,
     ) -> Result<Tensor, TchError> {
-        let rotation = self.rope.at(positions)?;
+        let mut step = Step {
+            rope: &self.rope,
+            rotation: self.rope.at(positions)?,
+            scratch,
+        };
         let mut hidden = self
             .embedding
             .f_index_select(0, tokens)?
             .f_to_kind(Kind::Float)?;
         for block in &self.blocks {
-            hidden = block.forward(hidden, &rotation, spans)?;
+            hidden = block.forward(hidden, &mut step, spans)?;
         }
         rms_norm(&hidden, &self.norm, self.config.norm_eps)
     }

@@ -9,6 +9,8 @@ use super::{ModelConfig, RopeScaling};
 pub(super) struct Rope {
     cos: Tensor,
     sin: Tensor,
+    /// Radians a position, by pair of dimensions.
+    frequencies: Vec<f64>,
 }
 
 impl Rope {
@@ -23,15 +25,55 @@ impl Rope {
         for (frequency, &factor) in frequencies.iter_mut().zip(factors.unwrap_or_default()) {
             *frequency /= f64::from(factor);
         }
-        let frequencies: Vec<f32> = frequencies.iter().map(|&f| f as f32).collect();
+        let narrow: Vec<f32> = frequencies.iter().map(|&f| f as f32).collect();
         let positions = Tensor::f_arange(context as i64, (Kind::Float, Device::Cpu))?;
         let angles = positions
             .f_unsqueeze(1)?
-            .f_mul(&Tensor::f_from_slice(&frequencies)?.f_unsqueeze(0)?)?;
+            .f_mul(&Tensor::f_from_slice(&narrow)?.f_unsqueeze(0)?)?;
         Ok(Rope {
             cos: angles.f_cos()?.f_to_device(device)?,
             sin: angles.f_sin()?.f_to_device(device)?,
+            frequencies,
         })
+    }
+
+    /// Rotates `key` by `delta` positions more, in place.
+    pub(super) fn turn(&self, key: &mut [f32], delta: i64) {
+        let (cos, sin) = self.angles(|frequency| {
+            let angle = delta as f64 * frequency;
+            (angle.cos(), angle.sin())
+        });
+        crate::kernels::rotate(key, &cos, &sin);
+    }
+
+    /// Cosines and sines averaged over `count` positions from `from` on.
+    pub(super) fn mean(&self, from: i64, count: i64) -> (Vec<f32>, Vec<f32>) {
+        self.angles(|frequency| {
+            let (mut cos, mut sin) = (0.0, 0.0);
+            for position in from..from + count {
+                let angle = position as f64 * frequency;
+                cos += angle.cos();
+                sin += angle.sin();
+            }
+            (cos / count as f64, sin / count as f64)
+        })
+    }
+
+    /// Cosines and sines of one position, on the host; as the tables have them.
+    pub(super) fn position(&self, position: usize) -> (Vec<f32>, Vec<f32>) {
+        let angle = |frequency: &f64| (position as f32 * *frequency as f32).sin_cos();
+        let (sin, cos): (Vec<f32>, Vec<f32>) = self.frequencies.iter().map(angle).unzip();
+        (cos, sin)
+    }
+
+    fn angles(&self, of: impl Fn(f64) -> (f64, f64)) -> (Vec<f32>, Vec<f32>) {
+        self.frequencies
+            .iter()
+            .map(|&frequency| {
+                let (cos, sin) = of(frequency);
+                (cos as f32, sin as f32)
+            })
+            .unzip()
     }
 
     /// Cosines and sines of `positions`, `[n, 1, head_dim / 2]` each, to share between layers.
@@ -133,6 +175,12 @@ mod tests {
             let rotation = rope.at(&Tensor::from_slice(&[position])).unwrap();
             rotation.apply(t).unwrap()
         };
+        let mut key: Vec<f32> = Vec::try_from(turned(&x, 5).flatten(0, -1)).unwrap();
+        rope.turn(&mut key, 35 - 5);
+        let whole: Vec<f32> = Vec::try_from(turned(&x, 35).flatten(0, -1)).unwrap();
+        for (a, b) in key.iter().zip(whole) {
+            assert!((a - b).abs() < 1e-5, "turning on is turning at once");
+        }
         let dot = |a: i64, b: i64| {
             (turned(&x, a) * turned(&y, b))
                 .sum(Kind::Float)

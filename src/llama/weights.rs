@@ -4,6 +4,7 @@ use tch::{Kind, Tensor};
 
 use super::names::Part;
 use super::{Compute, LlamaError, ModelConfig};
+use crate::kernels::Matrix;
 use crate::store::Checkpoint;
 
 /// Reads tensors of one checkpoint for one device.
@@ -42,6 +43,76 @@ impl<'a> Weights<'a> {
         let name = format!("{}.weight", part.name(self.gguf));
         let tensor = self.read(&name, &[self.config.hidden])?;
         Ok(tensor.f_to_device(self.compute.device)?)
+    }
+
+    /// The weight of `part` at its own width, for the kernels; `None` when they do not read its type.
+    pub(super) fn packed(
+        &self,
+        part: Part,
+        rows: usize,
+        cols: usize,
+    ) -> Result<Option<Matrix>, LlamaError> {
+        let name = format!("{}.weight", part.name(self.gguf));
+        let Some(info) = self.checkpoint.get(&name) else {
+            // The error that names it is the tensors' own.
+            return self.read(&name, &[rows, cols]).map(|_| None);
+        };
+        if info.shape != [rows, cols] {
+            return Err(LlamaError::Shape {
+                name,
+                found: info.shape.clone(),
+                expected: vec![rows, cols],
+            });
+        }
+        let Some(format) = super::packed::format(info.dtype) else {
+            return Ok(None);
+        };
+        let bytes = self.checkpoint.bytes(&name)?;
+        let mut matrix = Matrix::from_blocks(format, rows, cols, bytes)
+            .map_err(|error| LlamaError::Packing(format!("{name}: {error}")))?;
+        if let Some(order) = self.straight_rows(part, rows) {
+            matrix.permute_rows(&order);
+        }
+        Ok(Some(matrix))
+    }
+
+    /// The weight of a norm on the host.
+    pub(super) fn norm_floats(&self, part: Part) -> Result<Vec<f32>, LlamaError> {
+        let name = format!("{}.weight", part.name(self.gguf));
+        Ok(Vec::try_from(self.read(&name, &[self.config.hidden])?)?)
+    }
+
+    /// The bias of `part` on the host, when the file has one.
+    pub(super) fn bias_floats(
+        &self,
+        part: Part,
+        size: usize,
+    ) -> Result<Option<Vec<f32>>, LlamaError> {
+        let name = format!("{}.bias", part.name(self.gguf));
+        if self.checkpoint.get(&name).is_none() {
+            return Ok(None);
+        }
+        let tensor = self.straighten(part, self.read(&name, &[size])?)?;
+        Ok(Some(Vec::try_from(tensor)?))
+    }
+
+    /// The order of rows that [`Weights::straighten`] makes: row `i` comes from the `i`-th of these.
+    fn straight_rows(&self, part: Part, rows: usize) -> Option<Vec<usize>> {
+        let heads = match part {
+            Part::Query(_) => self.config.heads,
+            Part::Key(_) => self.config.kv_heads,
+            _ => return None,
+        };
+        if !self.config.interleaved_rope {
+            return None;
+        }
+        let dim = rows / heads;
+        let half = dim / 2;
+        let row = |index: usize| {
+            let (head, inside) = (index / dim, index % dim);
+            head * dim + 2 * (inside % half) + inside / half
+        };
+        Some((0..rows).map(row).collect())
     }
 
     /// The bias of `part`, when the file has one.
