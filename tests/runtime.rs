@@ -119,6 +119,9 @@ async fn start(
         ignore_eos: false,
         sampling: SamplingParams::default(),
         kv: KvChoice::default(),
+        system_tokens: 0,
+        tenant: String::new(),
+        session: None,
     };
     let stop = StopMatcher::new(stop.iter().map(|s| (*s).to_owned()).collect()).unwrap();
     runtime

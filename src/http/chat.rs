@@ -6,7 +6,7 @@ use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 
 use super::body;
-use super::generate::{Job, Prepared, answer, find_model, off_thread};
+use super::generate::{Job, Prepared, answer, begin, find_model, off_thread};
 use super::serve::State;
 use super::wire::{ApiError, ChatAsk, Endpoint};
 use crate::text::RenderOptions;
@@ -38,17 +38,19 @@ async fn prepare(
         now: Some(SystemTime::now()),
         ..RenderOptions::default()
     };
+    let mut draft = begin(state, &model, ask.shared.session.as_ref())?;
     let (served, messages) = (model.clone(), ask.messages);
     let rendering = move || {
-        served
-            .template
-            .render_ids(&served.tokenizer, &messages, &options)
+        let fed = served.chat(draft.as_mut(), messages, &options);
+        (fed, draft)
     };
-    let prompt = off_thread(rendering).await?;
-    let prompt = prompt.map_err(|error| ApiError::from(error).about("messages"))?;
+    let (fed, draft) = off_thread(rendering).await?;
+    let fed = fed.map_err(|error| Endpoint::Chat.rename(error.into()))?;
     Ok(Prepared {
         model,
-        prompts: vec![prompt],
+        prompts: vec![fed.ids],
+        system_tokens: fed.system_tokens,
+        draft,
         shared: ask.shared,
     })
 }

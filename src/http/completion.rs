@@ -4,11 +4,11 @@ use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 
 use super::body;
-use super::generate::{Job, Prepared, answer, find_model, off_thread};
+use super::generate::{Job, Prepared, answer, begin, find_model, off_thread};
 use super::serve::State;
 use super::wire::{ApiError, CompletionAsk, Endpoint, Prompt};
 use crate::ids::TokenId;
-use crate::text::{TextError, Tokenizer};
+use crate::runtime::{BadTurn, Draft, ServedModel};
 
 /// Goes on with texts.
 pub(super) async fn complete(
@@ -33,20 +33,30 @@ async fn prepare(
     let (ask, unknown) = CompletionAsk::read(fields)?;
     job.log_unknown(&unknown);
     let model = find_model(state, job, ask.shared.model.as_deref()).await?;
-    let (tokenizer, prompts) = (model.tokenizer.clone(), ask.prompts);
-    let prompts = off_thread(move || encode(&tokenizer, prompts)).await?;
-    let prompts = prompts.map_err(|error| ApiError::from(error).about("prompt"))?;
+    let draft = begin(state, &model, ask.shared.session.as_ref())?;
+    let (served, prompts) = (model.clone(), ask.prompts);
+    let encoding = move || {
+        let prompts = encode(&served, draft.as_ref(), prompts);
+        (prompts, draft)
+    };
+    let (prompts, draft) = off_thread(encoding).await?;
     Ok(Prepared {
         model,
-        prompts,
+        prompts: prompts?,
+        system_tokens: 0,
+        draft,
         shared: ask.shared,
     })
 }
 
-fn encode(tokenizer: &Tokenizer, prompts: Vec<Prompt>) -> Result<Vec<Vec<TokenId>>, TextError> {
+fn encode(
+    model: &ServedModel,
+    draft: Option<&Draft>,
+    prompts: Vec<Prompt>,
+) -> Result<Vec<Vec<TokenId>>, BadTurn> {
     let encode = |prompt| match prompt {
-        Prompt::Text(text) => tokenizer.encode_prompt(&text),
-        Prompt::Ids(ids) => Ok(ids),
+        Prompt::Text(text) => model.text(draft, &text),
+        Prompt::Ids(ids) => draft.map_or(Ok(()), Draft::as_text).map(|()| ids),
     };
     prompts.into_iter().map(encode).collect()
 }

@@ -15,8 +15,8 @@ use super::serve::State;
 use super::stream::{self, Stream};
 use super::trail::Trail;
 use super::wire::{ApiError, Choice, Endpoint, Envelope, Shared, Timings, UsageOut};
-use crate::ids::{ModelId, RequestId, TokenId};
-use crate::runtime::{self, Ask, Finish, ServedModel, TokenPiece};
+use crate::ids::{ModelId, RequestId, SessionId, TokenId};
+use crate::runtime::{self, Ask, Draft, Finish, ServedModel, TokenPiece};
 use crate::sample::{SamplingParams, StopMatcher};
 
 /// A request under way, as handlers hand it on.
@@ -62,6 +62,10 @@ impl Job {
 pub(super) struct Prepared {
     pub(super) model: Arc<ServedModel>,
     pub(super) prompts: Vec<Vec<TokenId>>,
+    /// How many of a prompt's first tokens are the system message.
+    pub(super) system_tokens: usize,
+    /// The session that it is a turn of.
+    pub(super) draft: Option<Draft>,
     pub(super) shared: Shared,
 }
 
@@ -105,6 +109,16 @@ pub(super) async fn by_name(
     Ok(state.runtime.model(name).await?)
 }
 
+/// Begins a turn of the session that was asked for.
+pub(super) fn begin(
+    state: &State,
+    model: &ServedModel,
+    session: Option<&SessionId>,
+) -> Result<Option<Draft>, ApiError> {
+    let begin = |session| state.runtime.sessions().begin(&model.id, session);
+    Ok(session.map(begin).transpose()?)
+}
+
 /// Runs what takes long on a thread that is made for it.
 pub(super) async fn off_thread<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
@@ -126,13 +140,10 @@ pub(super) async fn answer(
     endpoint: Endpoint,
     prepared: Prepared,
 ) -> HttpResponse {
-    let Prepared {
-        model,
-        prompts,
-        shared,
-    } = prepared;
-    job.trail.prompt(prompts.iter().map(Vec::len).sum());
-    let running = match start(state, &model, &job.id, prompts, &shared).await {
+    let (model, shared) = (Arc::clone(&prepared.model), prepared.shared.clone());
+    job.trail
+        .prompt(prepared.prompts.iter().map(Vec::len).sum());
+    let running = match start(state, &job.id, prepared).await {
         Ok(running) => running,
         Err(error) => return job.refuse(endpoint.rename(error)),
     };
@@ -157,11 +168,16 @@ pub(super) async fn answer(
 /// Submits every choice; if one is refused, those before it are dropped and so cancelled.
 async fn start(
     state: &State,
-    model: &ServedModel,
     id: &RequestId,
-    prompts: Vec<Vec<TokenId>>,
-    shared: &Shared,
+    prepared: Prepared,
 ) -> Result<Vec<Running>, ApiError> {
+    let Prepared {
+        model,
+        prompts,
+        system_tokens,
+        mut draft,
+        shared,
+    } = prepared;
     let stop = StopMatcher::new(shared.stop.clone())?;
     let params = SamplingParams::checked(state.sampling.fill(shared.sampling.clone()))?;
     let default = state.sampling.max_tokens.map(|tokens| tokens as usize);
@@ -172,7 +188,7 @@ async fn start(
                 Some(seed) => seed.wrapping_add(place as u64),
                 None => rand::random(),
             };
-            let request = model.request(Ask {
+            let ask = Ask {
                 id: id.clone(),
                 prompt: prompt.clone(),
                 max_tokens: shared.max_tokens.or(default),
@@ -182,13 +198,25 @@ async fn start(
                     ..params.clone()
                 },
                 kv: shared.kv.clone(),
-            })?;
+                system_tokens,
+                tenant: state.guard.tenant().to_owned(),
+                session: None,
+            };
+            let request = match &mut draft {
+                Some(draft) => model.turn(ask, draft)?,
+                None => model.request(ask)?,
+            };
             requests.push((place == 0, prompt.clone(), request));
         }
     }
     let mut running = Vec::new();
     for (first, prompt, request) in requests {
-        let answer = state.runtime.generate(model, request, stop.clone()).await?;
+        let answer = state.runtime.generate(&model, request, stop.clone());
+        let mut answer = answer.await?;
+        // A session has one prompt and one choice.
+        if let Some(draft) = draft.take() {
+            answer = answer.in_session(draft);
+        }
         running.push(Running {
             answer,
             prompt,

@@ -49,6 +49,11 @@ impl Guard {
         if self.key.is_some() { "key" } else { "local" }
     }
 
+    /// Whose caches a request may share: those of the one key, or of everyone when there is none.
+    pub(super) fn tenant(&self) -> &'static str {
+        if self.key.is_some() { "key" } else { "" }
+    }
+
     /// Whether a request may be answered.
     pub(super) fn check(
         &self,

@@ -33,6 +33,7 @@ mod readiness;
 mod respond;
 mod routes;
 mod serve;
+mod sessions;
 mod settings;
 mod stream;
 mod tokens;

@@ -5,15 +5,21 @@ use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, Route};
 
 use super::wire::ApiError;
-use super::{chat, completion, health, models, respond, tokens};
+use super::{chat, completion, health, models, respond, sessions, tokens};
 
-/// All routes: method and path. `{id}` stands for a model's name.
-pub const ROUTES: [(&str, &str); 10] = [
+/// All routes: method and path. `{id}` stands for a model's name, `{name}` for a session's.
+pub const ROUTES: [(&str, &str); 16] = [
     ("POST", "/v1/chat/completions"),
     ("POST", "/v1/completions"),
     ("GET", "/v1/models"),
     ("GET", "/v1/models/{id}"),
     ("GET", "/v1/ps"),
+    ("GET", "/v1/sessions"),
+    ("GET", "/v1/sessions/{name}"),
+    ("DELETE", "/v1/sessions/{name}"),
+    ("POST", "/v1/sessions/{name}/fork"),
+    ("POST", "/v1/sessions/{name}/save"),
+    ("POST", "/v1/sessions/{name}/restore"),
     ("POST", "/tokenize"),
     ("POST", "/detokenize"),
     ("GET", "/metrics"),
@@ -23,43 +29,64 @@ pub const ROUTES: [(&str, &str); 10] = [
 
 /// The route that a path belongs to; `other` for all that there is not, so that nobody can make up labels.
 pub(super) fn label(path: &str) -> &'static str {
-    let one_model = path
-        .strip_prefix("/v1/models/")
-        .is_some_and(|id| !id.is_empty());
-    let known = ROUTES
-        .iter()
-        .find(|(_, known)| *known == path || (one_model && *known == "/v1/models/{id}"));
+    let known = ROUTES.iter().find(|(_, known)| fits(known, path));
     known.map_or("other", |(_, path)| path)
+}
+
+/// Whether a path is one of a pattern's.
+fn fits(pattern: &str, path: &str) -> bool {
+    let (mut expected, mut parts) = (pattern.split('/'), path.split('/'));
+    loop {
+        match (expected.next(), parts.next()) {
+            (None, None) => return true,
+            (Some(known), Some(part)) if known == part => {}
+            (Some(known), Some(part)) if known.starts_with('{') && !part.is_empty() => {}
+            _ => return false,
+        }
+    }
 }
 
 /// Registers them.
 pub(super) fn routes(app: &mut ServiceConfig) {
-    for (method, path) in ROUTES {
-        let Some(answer) = handler(path) else {
+    for (place, (_, path)) in ROUTES.iter().enumerate() {
+        // A path with several methods is one resource, registered where it first stands.
+        if ROUTES.iter().take(place).any(|(_, before)| before == path) {
             continue;
+        }
+        let methods = ROUTES.iter().filter(|(_, known)| known == path);
+        let methods: Vec<&'static str> = methods.map(|(method, _)| *method).collect();
+        let handlers = methods.iter().filter_map(|method| handler(method, path));
+        let resource = handlers.fold(web::resource(*path), |resource, handler| {
+            resource.route(handler)
+        });
+        let allowed = methods.join(", ");
+        let only = move |_: HttpRequest| {
+            let allowed = allowed.clone();
+            async move { wrong_method(&allowed) }
         };
-        let only = move |_: HttpRequest| async move { wrong_method(method) };
-        app.service(
-            web::resource(path)
-                .route(answer)
-                .default_service(web::to(only)),
-        );
+        app.service(resource.default_service(web::to(only)));
     }
     app.default_service(web::to(nowhere));
 }
 
-fn handler(path: &str) -> Option<Route> {
-    Some(match path {
-        "/v1/chat/completions" => web::post().to(chat::complete),
-        "/v1/completions" => web::post().to(completion::complete),
-        "/v1/models" => web::get().to(models::list),
-        "/v1/models/{id}" => web::get().to(models::one),
-        "/v1/ps" => web::get().to(models::states),
-        "/tokenize" => web::post().to(tokens::tokenize),
-        "/detokenize" => web::post().to(tokens::detokenize),
-        "/metrics" => web::get().to(health::metrics),
-        "/health" => web::get().to(health::health),
-        "/ready" => web::get().to(health::ready),
+fn handler(method: &str, path: &str) -> Option<Route> {
+    Some(match (method, path) {
+        ("POST", "/v1/chat/completions") => web::post().to(chat::complete),
+        ("POST", "/v1/completions") => web::post().to(completion::complete),
+        ("GET", "/v1/models") => web::get().to(models::list),
+        ("GET", "/v1/models/{id}") => web::get().to(models::one),
+        ("GET", "/v1/ps") => web::get().to(models::states),
+        ("GET", "/v1/sessions") => web::get().to(sessions::list),
+        ("GET", "/v1/sessions/{name}") => web::get().to(sessions::one),
+        ("DELETE", "/v1/sessions/{name}") => web::delete().to(sessions::erase),
+        ("POST", "/v1/sessions/{name}/fork") => web::post().to(sessions::fork),
+        ("POST", "/v1/sessions/{name}/save") => web::post().to(sessions::save),
+        ("POST", "/v1/sessions/{name}/restore") => web::post().to(sessions::restore),
+        ("POST", "/tokenize") => web::post().to(tokens::tokenize),
+        ("POST", "/detokenize") => web::post().to(tokens::detokenize),
+        ("GET", "/metrics") => web::get().to(health::metrics),
+        ("GET", "/health") => web::get().to(health::health),
+        ("GET", "/ready") => web::get().to(health::ready),
         _ => return None,
     })
 }
@@ -69,11 +96,12 @@ async fn nowhere() -> HttpResponse {
     respond::error(&ApiError::new(404, "unknown_route", text))
 }
 
-fn wrong_method(method: &'static str) -> HttpResponse {
-    let text = format!("this route is asked with {method}");
+fn wrong_method(allowed: &str) -> HttpResponse {
+    let text = format!("this route is asked with {allowed}");
     let mut response = respond::error(&ApiError::new(405, "method_not_allowed", text));
-    let allowed = header::HeaderValue::from_static(method);
-    response.headers_mut().insert(header::ALLOW, allowed);
+    if let Ok(allowed) = header::HeaderValue::from_str(allowed) {
+        response.headers_mut().insert(header::ALLOW, allowed);
+    }
     response
 }
 
@@ -83,12 +111,24 @@ mod tests {
 
     #[test]
     fn every_route_has_a_handler_and_labels_cannot_be_made_up() {
-        for (_, path) in ROUTES {
-            assert!(handler(path).is_some(), "{path}");
+        for (method, path) in ROUTES {
+            assert!(handler(method, path).is_some(), "{method} {path}");
             assert_eq!(label(path), path);
         }
         assert_eq!(label("/v1/models/a:b"), "/v1/models/{id}");
-        for path in ["/", "/v1/models/", "/v1", "/metrics/", "/v1/chat"] {
+        assert_eq!(label("/v1/sessions/a"), "/v1/sessions/{name}");
+        assert_eq!(label("/v1/sessions/a/fork"), "/v1/sessions/{name}/fork");
+        for path in [
+            "/",
+            "/v1/models/",
+            "/v1/models/a/b",
+            "/v1",
+            "/metrics/",
+            "/v1/chat",
+            "/v1/sessions/",
+            "/v1/sessions/a/b",
+            "/v1/sessions//fork",
+        ] {
             assert_eq!(label(path), "other", "{path}");
         }
     }

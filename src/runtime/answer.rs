@@ -1,10 +1,12 @@
 //! The caller's end of a generation: ids become text, stop strings end it, leaving cancels it.
 
 use actix::Addr;
+use futures_util::FutureExt;
 use tokio::sync::mpsc;
 
 use super::engine::Engine;
 use super::orders::Finish as FinishSequence;
+use super::sessions::Draft;
 use crate::ids::{SeqId, TokenId};
 use crate::kv::KvReport;
 use crate::sample::{StopMatcher, TokenLogprob};
@@ -53,6 +55,13 @@ pub struct Answer {
     events: mpsc::Receiver<Event>,
     detokenizer: Detokenizer,
     stop: StopMatcher,
+    /// A stop string was met: what was generated after it is not told.
+    stopped: bool,
+    /// Tokens that came, and the last of them.
+    came: (usize, Option<TokenId>),
+    draft: Option<Draft>,
+    /// What was told, when it becomes part of a session.
+    said: String,
     done: Option<Finish>,
     over: bool,
 }
@@ -71,9 +80,20 @@ impl Answer {
             events,
             detokenizer: Detokenizer::new(tokenizer),
             stop,
+            stopped: false,
+            came: (0, None),
+            draft: None,
+            said: String::new(),
             done: None,
             over: false,
         }
+    }
+
+    /// Makes the answer part of the session that its request continues, once it is complete.
+    #[must_use]
+    pub fn in_session(mut self, draft: Draft) -> Self {
+        self.draft = Some(draft);
+        self
     }
 
     /// The next part; `None` after [`Piece::Done`] or an error.
@@ -87,25 +107,26 @@ impl Answer {
         }
         match self.events.recv().await {
             Some(Event::Token { token, logprob }) => {
-                let text = self.detokenizer.push(token);
-                Some(self.text(text, Some(TokenPiece { token, logprob })).await)
-            }
-            Some(Event::Finished { reason, usage, kv }) => {
-                self.done = Some(Finish { reason, usage, kv });
-                let rest = self.detokenizer.flush();
-                let mut step = self.stop.push(&rest);
-                if step.hit.is_none() {
-                    step.emit.push_str(&self.stop.flush());
+                let text = self.take(token);
+                if self.stopped
+                    && let Err(failure) = self.stop_here().await
+                {
+                    return Some(self.fail(failure));
                 }
                 Some(Ok(Piece::Text {
-                    text: step.emit,
+                    text,
+                    tokens: vec![TokenPiece { token, logprob }],
+                }))
+            }
+            Some(Event::Finished { reason, usage, kv }) => {
+                let text = self.finish(Finish { reason, usage, kv });
+                Some(Ok(Piece::Text {
+                    text,
                     tokens: Vec::new(),
                 }))
             }
             Some(Event::Failed(failure)) => Some(self.fail(failure)),
-            None => Some(self.fail(Failure::WorkerLost(
-                "the engine was stopped and starts again".to_owned(),
-            ))),
+            None => Some(self.fail(stopped_engine())),
         }
     }
 
@@ -124,48 +145,107 @@ impl Answer {
         Err(Failure::ShutDown)
     }
 
-    async fn text(&mut self, text: String, token: Option<TokenPiece>) -> Result<Piece, Failure> {
-        let step = self.stop.push(&text);
-        if step.hit.is_some() {
-            // The engine need not know strings: it is told to end here, and answers with what was used. The channel
-            // stays open until then: closed, it would say that the caller has left.
-            let ended = self.engine.send(FinishSequence { seq: self.seq }).await;
-            let (usage, kv) = match ended {
-                Ok(Some(ended)) => ended,
-                _ => self.already_over()?,
-            };
-            self.done = Some(Finish {
-                reason: FinishReason::Stop,
-                usage,
-                kv,
-            });
+    /// The text that a token adds.
+    fn take(&mut self, token: TokenId) -> String {
+        self.came = (self.came.0 + 1, Some(token));
+        if self.stopped {
+            return String::new();
         }
-        Ok(Piece::Text {
-            text: step.emit,
-            tokens: token.into_iter().collect(),
-        })
+        let text = self.detokenizer.push(token);
+        let step = self.stop.push(&text);
+        self.stopped = step.hit.is_some();
+        self.say(step.emit)
     }
 
-    /// The stop string came with the last token, so the engine had ended the sequence by itself.
-    fn already_over(&mut self) -> Result<(Usage, KvReport), Failure> {
-        while let Ok(event) = self.events.try_recv() {
-            match event {
-                Event::Finished { usage, kv, .. } => return Ok((usage, kv)),
-                Event::Failed(failure) => {
-                    self.over = true;
-                    return Err(failure);
-                }
-                Event::Token { .. } => {}
+    /// The text that was held back until the end.
+    fn finish(&mut self, finish: Finish) -> String {
+        let mut rest = String::new();
+        if !self.stopped {
+            let step = self.stop.push(&self.detokenizer.flush());
+            rest = step.emit;
+            if step.hit.is_none() {
+                rest.push_str(&self.stop.flush());
             }
         }
-        self.over = true;
-        Err(Failure::WorkerLost(
-            "the engine was stopped and starts again".to_owned(),
-        ))
+        let rest = self.say(rest);
+        self.commit(&finish.usage);
+        self.done = Some(finish);
+        rest
+    }
+
+    fn say(&mut self, text: String) -> String {
+        if self.draft.is_some() {
+            self.said.push_str(&text);
+        }
+        text
+    }
+
+    /// The engine has ended the sequence and parks its cache.
+    fn commit(&mut self, usage: &Usage) {
+        let Some(draft) = self.draft.take() else {
+            return;
+        };
+        let (came, last) = self.came;
+        // The token that ends a text is counted and does not come. Any other last token was drawn, and then no step
+        // needed it; or one was under way when a stop string was met, and the device passes over what it has seen.
+        let pending = last.filter(|_| came == usage.completion_tokens);
+        let seen = (usage.prompt_tokens + usage.completion_tokens).saturating_sub(1);
+        draft.commit(std::mem::take(&mut self.said), seen, pending);
+    }
+
+    /// The engine need not know strings: it is told to end here. The channel stays open until it has: closed, it would
+    /// say that the caller has left.
+    async fn stop_here(&mut self) -> Result<(), Failure> {
+        // When it is gone, there is no end among the events.
+        let _ = self.engine.send(FinishSequence { seq: self.seq }).await;
+        while let Ok(event) = self.events.try_recv() {
+            match event {
+                Event::Token { token, .. } => {
+                    self.take(token);
+                }
+                Event::Finished { usage, kv, .. } => {
+                    let reason = FinishReason::Stop;
+                    self.finish(Finish { reason, usage, kv });
+                    return Ok(());
+                }
+                Event::Failed(failure) => return Err(failure),
+            }
+        }
+        Err(stopped_engine())
     }
 
     fn fail(&mut self, failure: Failure) -> Result<Piece, Failure> {
         self.over = true;
         Err(failure)
     }
+}
+
+impl Drop for Answer {
+    /// An end that was sent is one that the session has moved to, read or not. One that comes later is refused by the
+    /// closed channel, and then the engine does not park.
+    fn drop(&mut self) {
+        if self.draft.is_none() {
+            return;
+        }
+        self.events.close();
+        loop {
+            // Without its budget a task may find a channel empty that is not.
+            let event = tokio::task::unconstrained(self.events.recv()).now_or_never();
+            match event {
+                Some(Some(Event::Token { token, .. })) => {
+                    self.take(token);
+                }
+                Some(Some(Event::Finished { reason, usage, kv })) => {
+                    self.finish(Finish { reason, usage, kv });
+                }
+                Some(Some(Event::Failed(_)) | None) => break,
+                // The engine's thread is in the middle of sending.
+                None => std::thread::yield_now(),
+            }
+        }
+    }
+}
+
+fn stopped_engine() -> Failure {
+    Failure::WorkerLost("the engine was stopped and starts again".to_owned())
 }

@@ -18,6 +18,7 @@ use super::monitor::{Monitor, Snapshot, Watched};
 use super::orders::Submit;
 use super::restart::Restart;
 use super::routes::{Routes, ServedModel};
+use super::sessions::Sessions;
 use super::source::ModelSource;
 use super::worker::Worker;
 use crate::ids::ModelId;
@@ -53,6 +54,7 @@ struct Inner {
     monitor: Addr<Monitor>,
     audit: Option<Addr<Audit>>,
     routes: Routes,
+    sessions: Sessions,
     metrics: Metrics,
     newest: watch::Receiver<Snapshot>,
     draining: AtomicBool,
@@ -72,6 +74,7 @@ pub fn boot(
     let cache = Supervisor::start(move |_| Cache::new(total, counted));
     let audit = audit.map(|log| Supervisor::start(move |_| Audit::new(log)));
     let routes = Routes::default();
+    let sessions = Sessions::default();
     let (send, newest) = watch::channel(None);
     let watched = Watched {
         interval: sections.runtime.monitor_interval.get(),
@@ -79,6 +82,7 @@ pub fn boot(
         log_samples: sections.log_samples,
         routes: routes.clone(),
         cache: cache.clone(),
+        worker: worker.clone(),
         metrics: metrics.clone(),
         newest: send,
         kv_total: total as u64,
@@ -90,6 +94,7 @@ pub fn boot(
         cache: cache.clone(),
         routes: routes.clone(),
         metrics: metrics.clone(),
+        sessions: sessions.clone(),
         scheduler: sections.scheduler,
         kv: sections.kv,
         memory: sections
@@ -107,6 +112,7 @@ pub fn boot(
         monitor,
         audit,
         routes,
+        sessions,
         metrics,
         newest,
         draining: AtomicBool::new(false),
@@ -158,6 +164,11 @@ impl Runtime {
             &model.tokenizer,
             stop,
         ))
+    }
+
+    /// Conversations whose caches outlive their requests.
+    pub fn sessions(&self) -> &Sessions {
+        &self.0.sessions
     }
 
     /// Loaded models, by name.

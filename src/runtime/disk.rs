@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::source::{ModelSource, Opened, SourceError};
 use crate::ids::ModelId;
-use crate::llama::{self, Compute, Llama, LlamaForward, ModelConfig};
-use crate::store::{Library, Model, StoreError};
+use crate::llama::{self, Compute, KvMemory, Llama, LlamaForward, ModelConfig};
+use crate::store::state_file::Sha256Hex;
+use crate::store::{Installed, Library, Manifest, Model, StoreError};
 use crate::text::ChatTemplate;
 
 /// A library and how to compute what it holds.
@@ -13,6 +14,7 @@ pub struct DiskModels {
     library: Library,
     config: llama::Config,
     compute: Compute,
+    memory: KvMemory,
 }
 
 impl DiskModels {
@@ -23,7 +25,15 @@ impl DiskModels {
             library,
             config,
             compute,
+            memory: KvMemory::default(),
         }
+    }
+
+    /// The same, with caches kept as `memory` says.
+    #[must_use]
+    pub fn with_memory(mut self, memory: KvMemory) -> Self {
+        self.memory = memory;
+        self
     }
 
     /// The library.
@@ -36,7 +46,21 @@ impl DiskModels {
         let installed = self.library.find(name).map_err(not_found)?;
         let model = Model::open(&installed.path).map_err(unusable)?;
         let llama = self.build(&model).map_err(unusable)?;
-        Ok((model, LlamaForward::new(llama)))
+        let memory = self.memory_of(&installed);
+        Ok((model, LlamaForward::with_memory(llama, memory)))
+    }
+
+    /// States of a model belong to its file: by the hash that was checked when it was installed, else by its path.
+    fn memory_of(&self, installed: &Installed) -> KvMemory {
+        let manifest = Manifest::read(&installed.path).ok().flatten();
+        let text = match manifest {
+            Some(manifest) => format!("{manifest:?}"),
+            None => installed.path.display().to_string(),
+        };
+        KvMemory {
+            model: Sha256Hex::of_content(text.as_bytes()),
+            ..self.memory.clone()
+        }
     }
 
     fn build(&self, model: &Model) -> Result<Llama, llama::LlamaError> {
@@ -78,6 +102,8 @@ impl ModelSource for DiskModels {
         let parameters = model.summary.parameters as usize;
         let context = self.config.context.unwrap_or(usize::MAX).min(shape.context);
         let value_bytes = self.compute.value_bytes();
+        let memory = self.memory_of(&installed);
+        let kv_shape = memory.kv_shape(&shape, self.compute);
         let about = format!(
             "{:.0}M parameters, {} on disk, {} in memory",
             parameters as f64 / 1e6,
@@ -92,12 +118,12 @@ impl ModelSource for DiskModels {
             template: Arc::new(template),
             context,
             eos,
-            shape: shape.kv_shape(value_bytes),
+            shape: kv_shape,
             weight_bytes: parameters * value_bytes,
             about,
             build: Arc::new(move || {
                 let llama = build(&model, &config, compute).map_err(unusable)?;
-                Ok(Box::new(LlamaForward::new(llama)))
+                Ok(Box::new(LlamaForward::with_memory(llama, memory.clone())))
             }),
         })
     }

@@ -1,9 +1,9 @@
 //! One loaded model: decides who runs next, sends the worker one step at a time, and tells callers what came of it.
 //!
-//! Obeys [`Submit`], [`Finish`], [`Shrink`], [`Drain`] and [`Close`]. It advances on the worker's reply, never by a
+//! Obeys [`Submit`], [`Finish`], [`Parked`], [`Shrink`], [`Drain`] and [`Close`]. It advances on the worker's reply, never by a
 //! message to itself, so at most one step is in flight and nothing queues up in a mailbox.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,11 +14,12 @@ use actix::{
 use tokio::sync::{mpsc, oneshot};
 
 use super::cache::{Cache, Lease, Register, Return, Shrink};
-use super::orders::{Close, Drain, Finish, Submit};
+use super::orders::{Close, Drain, Finish, Parked, Submit};
 use super::restart::Restart;
 use super::routes::EngineStatus;
+use super::sessions::Sessions;
 use super::source::Builder;
-use super::worker::{Facts, Load, LoadFailure, Step, StepError, Unload, Worker};
+use super::worker::{Facts, Load, LoadFailure, SessionCall, Step, StepError, Unload, Worker};
 use crate::ids::{ModelId, SeqId};
 use crate::kv::KvReport;
 use crate::sched::{Busy, Drawn, Event, Failure, FinishReason, Limits, Scheduler, Usage};
@@ -27,6 +28,9 @@ use crate::{kv, sched};
 
 /// How often what waits is looked through: left callers, timeouts.
 const TICK: Duration = Duration::from_millis(100);
+
+/// What is said to who comes after the end.
+const UNLOADED: &str = "the model was unloaded";
 
 /// What an engine needs of the rest.
 #[derive(Clone)]
@@ -39,6 +43,7 @@ pub(super) struct Parts {
     pub(super) cache: Addr<Cache>,
     pub(super) status: Arc<EngineStatus>,
     pub(super) metrics: Metrics,
+    pub(super) sessions: Sessions,
 }
 
 /// One caller.
@@ -67,6 +72,8 @@ pub(super) struct Engine {
     scheduler: Scheduler,
     clients: HashMap<SeqId, Client>,
     device: Device,
+    /// What is to be done with sessions, once what has ended is parked.
+    parked: VecDeque<Parked>,
     /// A lease was asked for and not yet granted.
     asked: bool,
     draining: Option<(Instant, oneshot::Sender<bool>)>,
@@ -84,6 +91,7 @@ impl Engine {
             parts,
             clients: HashMap::new(),
             device: Device::Ready,
+            parked: VecDeque::new(),
             asked: false,
             draining: None,
             tick: None,
@@ -104,6 +112,7 @@ impl Engine {
             if let Some(plan) = self.scheduler.plan(now) {
                 self.step(plan, ctx);
             }
+            self.order_sessions(ctx);
         }
         if self.scheduler.is_idle() {
             self.give_back(usize::MAX);
@@ -125,12 +134,36 @@ impl Engine {
         let reply = self.parts.worker.send(step).into_actor(self);
         ctx.spawn(reply.map(move |outcome, engine, ctx| {
             if engine.life == life {
-                let outcome = outcome.unwrap_or_else(|_| {
-                    Err(StepError::Lost("the worker's thread is gone".to_owned()))
-                });
-                engine.stepped(outcome, ctx);
+                engine.stepped(outcome.unwrap_or_else(|_| Err(worker_gone())), ctx);
             }
         }));
+    }
+
+    /// Hands on what is to be done with sessions. It is behind the step that parks what has ended, in the worker's
+    /// mailbox too, so whoever was told of an end finds it parked.
+    fn order_sessions(&mut self, ctx: &mut Context<Self>) {
+        for Parked { order, reply } in std::mem::take(&mut self.parked) {
+            let call = SessionCall {
+                model: self.parts.model.clone(),
+                order,
+            };
+            let life = self.life;
+            let done = self.parts.worker.send(call).into_actor(self);
+            ctx.spawn(done.map(move |outcome, engine, ctx| {
+                let outcome = outcome.unwrap_or_else(|_| Err(worker_gone()));
+                let lost = match &outcome {
+                    Err(error @ (StepError::Lost(_) | StepError::NotLoaded)) => Some(error.clone()),
+                    _ => None,
+                };
+                // With a step in flight, or a load, the loss comes back with that too.
+                let first_told = engine.life == life && engine.device == Device::Ready;
+                if let Some(error) = lost.filter(|_| first_told && !engine.closing) {
+                    engine.stepped(Err(error), ctx);
+                }
+                // Fails only when nobody waits for it.
+                let _ = reply.send(outcome);
+            }));
+        }
     }
 
     fn stepped(&mut self, outcome: Result<Vec<Drawn>, StepError>, ctx: &mut Context<Self>) {
@@ -144,6 +177,7 @@ impl Engine {
             }
             Err(StepError::Forward(error)) => {
                 // A model that failed in the middle of a step may have written half a cache: load it anew.
+                self.parts.sessions.lost(&self.parts.model);
                 let failed = self
                     .scheduler
                     .fail_running(&Failure::Forward(error.to_string()));
@@ -151,6 +185,8 @@ impl Engine {
                 self.reload(ctx);
             }
             Err(error @ (StepError::Lost(_) | StepError::NotLoaded)) => {
+                // Before anybody is told, so that nobody goes on with what is gone.
+                self.parts.sessions.lost(&self.parts.model);
                 let failure = Failure::WorkerLost(error.to_string());
                 let failed = self.scheduler.fail_running(&failure);
                 self.emit(failed, now);
@@ -193,6 +229,7 @@ impl Engine {
                     .scheduler
                     .fail_all(&Failure::Forward(error.to_string()));
                 self.emit(failed, Instant::now());
+                self.refuse_orders(&error.to_string());
             }
         }
         self.advance(ctx);
@@ -245,11 +282,15 @@ impl Engine {
             }
             // Room for every token and the end was made when the request came; only a closed channel refuses, and
             // then `drop_left` cancels.
-            if let Some(client) = self.clients.get(&seq) {
-                let _ = client.reply.try_send(event);
-            }
+            let told = self
+                .clients
+                .get(&seq)
+                .is_some_and(|client| client.reply.try_send(event).is_ok());
             if over {
                 self.clients.remove(&seq);
+                if !told {
+                    self.scheduler.abandon(seq);
+                }
             }
         }
     }
@@ -327,11 +368,21 @@ impl Engine {
         }
     }
 
+    fn refuse_orders(&mut self, reason: &str) {
+        for Parked { reply, .. } in self.parked.drain(..) {
+            let _ = reply.send(Err(StepError::Lost(reason.to_owned())));
+        }
+    }
+
     fn publish(&self) {
         let (waiting, running) = (self.scheduler.waiting(), self.scheduler.running());
         let bytes = self.scheduler.kv_bytes();
         self.parts.status.set_load(waiting, running, bytes);
     }
+}
+
+fn worker_gone() -> StepError {
+    StepError::Lost("the worker's thread is gone".to_owned())
 }
 
 fn scheduler(parts: &Parts, facts: Facts) -> Scheduler {
@@ -367,6 +418,7 @@ impl Actor for Engine {
 impl Supervised for Engine {
     fn restarting(&mut self, _: &mut Self::Context) {
         tracing::warn!(model = %self.parts.model, "the engine was stopped and starts again");
+        self.parts.sessions.lost(&self.parts.model);
         let stopped = Failure::WorkerLost("the engine was stopped and starts again".to_owned());
         let failed = self.scheduler.fail_all(&stopped);
         self.emit(failed, Instant::now());
@@ -389,7 +441,14 @@ impl Handler<Submit> for Engine {
             // The next try may find the memory or the file that was missing.
             self.reload(ctx);
         }
-        let outcome = self.scheduler.submit(submit.request, Instant::now());
+        let gone = submit.request.session.as_ref().filter(|session| {
+            let sessions = &self.parts.sessions;
+            session.seen > 0 && sessions.is_lost(&self.parts.model, &session.session)
+        });
+        let outcome = match gone {
+            Some(session) => Err(Busy::SessionLost(session.session.clone())),
+            None => self.scheduler.submit(submit.request, Instant::now()),
+        };
         match outcome {
             Ok(seq) => {
                 self.clients.insert(
@@ -408,6 +467,7 @@ impl Handler<Submit> for Engine {
                     Busy::QueueFull { .. } | Busy::TokensFull { .. } => "queue_full",
                     Busy::TooLarge { .. } => "too_large",
                     Busy::Draining => "draining",
+                    Busy::SessionLost(_) => "session_lost",
                 });
                 Err(busy)
             }
@@ -416,17 +476,32 @@ impl Handler<Submit> for Engine {
 }
 
 impl Handler<Finish> for Engine {
-    type Result = Option<(Usage, KvReport)>;
+    type Result = ();
 
-    fn handle(&mut self, finish: Finish, ctx: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, finish: Finish, ctx: &mut Self::Context) {
         let now = Instant::now();
-        let kv = self.scheduler.kv_report(finish.seq)?;
-        let (request, usage) = self.scheduler.cancel(finish.seq, now)?;
-        self.clients.remove(&finish.seq);
-        self.log(&request.id, &usage, "stop");
-        self.count(&usage, &kv);
+        if let Some(end) = self.scheduler.finish(finish.seq, now) {
+            self.emit(vec![end], now);
+            self.advance(ctx);
+        }
+    }
+}
+
+impl Handler<Parked> for Engine {
+    type Result = ();
+
+    fn handle(&mut self, parked: Parked, ctx: &mut Self::Context) {
+        self.parts.status.touch();
+        self.parked.push_back(parked);
+        if self.closing {
+            self.refuse_orders(UNLOADED);
+            return;
+        }
+        if self.device == Device::Failed {
+            // The next try may find the memory or the file that was missing.
+            self.reload(ctx);
+        }
         self.advance(ctx);
-        Some((usage, kv))
     }
 }
 
@@ -453,6 +528,8 @@ impl Handler<Close> for Engine {
 
     fn handle(&mut self, _: Close, ctx: &mut Self::Context) {
         self.closing = true;
+        self.parts.sessions.lost(&self.parts.model);
+        self.refuse_orders(UNLOADED);
         let failed = self.scheduler.fail_all(&Failure::ShutDown);
         self.emit(failed, Instant::now());
         let owner = self.parts.model.clone();

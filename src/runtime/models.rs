@@ -19,6 +19,7 @@ use super::load_state::{LoadState, ModelError, ModelState};
 use super::orders::{Close, Drain};
 use super::restart::Restart;
 use super::routes::{EngineStatus, Routes, ServedModel};
+use super::sessions::Sessions;
 use super::source::{ModelSource, Opened, SourceError};
 use super::worker::{Facts, LoadFailure, Worker};
 use crate::ids::ModelId;
@@ -71,6 +72,7 @@ pub(super) struct Parents {
     pub(super) cache: Addr<Cache>,
     pub(super) routes: Routes,
     pub(super) metrics: Metrics,
+    pub(super) sessions: Sessions,
     pub(super) scheduler: sched::Config,
     pub(super) kv: kv::Config,
     pub(super) memory: Option<usize>,
@@ -192,6 +194,7 @@ impl Models {
             cache: self.parents.cache.clone(),
             status: Arc::clone(&status),
             metrics: self.parents.metrics.clone(),
+            sessions: self.parents.sessions.clone(),
         };
         ServedModel {
             id: opened.id,

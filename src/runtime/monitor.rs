@@ -1,6 +1,6 @@
 //! Samples the machine every few seconds: CPU, memory and its cgroup limit, disk, KV bytes, GPU when there is one.
 //!
-//! Emits each sample to the resource log and the metrics, keeps the newest for `/ready` and `ps`, and tells the cache
+//! Asks the worker what it keeps beyond running sequences, too. Emits each sample to the resource log and the metrics, keeps the newest for `/ready` and `ps`, and tells the cache
 //! when memory runs out.
 
 use std::path::PathBuf;
@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use super::cache::{Cache, Pressure};
 use super::restart::Restart;
 use super::routes::Routes;
+use super::worker::{MemoryCall, Worker};
 use crate::telemetry::{GpuSample, Metrics, ResourceSample};
 
 /// Memory counts as short below this share of the limit.
@@ -119,10 +120,13 @@ pub(super) struct Monitor {
     probes: Option<Probes>,
     /// A sample is being taken: on a slow machine the next tick is skipped.
     sampling: bool,
+    /// The worker was asked what it keeps and has not said: it may be at a long step.
+    asking: bool,
     folder: PathBuf,
     log_samples: bool,
     routes: Routes,
     cache: Addr<Cache>,
+    worker: Addr<Worker>,
     metrics: Metrics,
     newest: watch::Sender<Snapshot>,
     kv_total: u64,
@@ -137,6 +141,7 @@ pub(super) struct Watched {
     pub(super) log_samples: bool,
     pub(super) routes: Routes,
     pub(super) cache: Addr<Cache>,
+    pub(super) worker: Addr<Worker>,
     pub(super) metrics: Metrics,
     pub(super) newest: watch::Sender<Snapshot>,
     pub(super) kv_total: u64,
@@ -148,10 +153,12 @@ impl Monitor {
             interval: watched.interval,
             probes: None,
             sampling: false,
+            asking: false,
             folder: watched.folder,
             log_samples: watched.log_samples,
             routes: watched.routes,
             cache: watched.cache,
+            worker: watched.worker,
             metrics: watched.metrics,
             newest: watched.newest,
             kv_total: watched.kv_total,
@@ -170,6 +177,7 @@ impl Monitor {
         self.metrics.set_kv(kv_bytes as u64, self.kv_total);
         self.metrics.set_queue_depth(waiting);
         self.metrics.set_heartbeat_age(step.unwrap_or_default());
+        self.ask_memory(ctx);
         if std::mem::replace(&mut self.sampling, true) {
             return;
         }
@@ -185,6 +193,23 @@ impl Monitor {
                 monitor.take(sample);
             }
             monitor.sampling = false;
+        }));
+    }
+
+    /// Counts what is kept beyond open sequences.
+    fn ask_memory(&mut self, ctx: &mut Context<Self>) {
+        if std::mem::replace(&mut self.asking, true) {
+            return;
+        }
+        let asked = self.worker.send(MemoryCall).into_actor(self);
+        ctx.spawn(asked.map(|outcome, monitor, _| {
+            if let Ok(Ok(memory)) = outcome {
+                let prefix = (memory.prefix_bytes as u64, memory.prefix_blocks as u64);
+                let parked = memory.parked_bytes as u64;
+                let spilled = memory.spilled_session_bytes as u64;
+                monitor.metrics.set_kept(prefix, parked, spilled);
+            }
+            monitor.asking = false;
         }));
     }
 
@@ -221,6 +246,7 @@ impl Supervised for Monitor {
         tracing::warn!("the monitor was stopped and starts again");
         self.probes = None;
         self.sampling = false;
+        self.asking = false;
     }
 }
 

@@ -1,11 +1,12 @@
 //! From what a caller asks to a checked [`Request`]: past this point nothing is validated again.
 
-use crate::ids::{RequestId, TokenId};
-use crate::kv::{BadPolicy, KvChoice};
+use crate::ids::{RequestId, SessionId, TokenId};
+use crate::kv::{BadPolicy, KvChoice, Policy, PolicyKind, Reading};
 use crate::sample::SamplingParams;
-use crate::sched::Request;
+use crate::sched::{Continue, Request};
 
 use super::routes::ServedModel;
+use super::sessions::Draft;
 
 /// What a caller asks of a model, prompt already as ids.
 #[derive(Debug, Clone)]
@@ -22,6 +23,12 @@ pub struct Ask {
     pub sampling: SamplingParams,
     /// How the KV cache is bounded.
     pub kv: KvChoice,
+    /// Tokens at the start of the prompt that are its system prompt, which the policy may protect.
+    pub system_tokens: usize,
+    /// Who may share the beginning of the prompt with later ones.
+    pub tenant: String,
+    /// The conversation that the prompt goes on with; [`ServedModel::turn`] sets it.
+    pub session: Option<Continue>,
 }
 
 /// Why an ask is no request.
@@ -57,11 +64,61 @@ pub enum BadAsk {
     /// The KV numbers make no policy.
     #[error(transparent)]
     Policy(#[from] BadPolicy),
+    /// The KV numbers make another policy than the session has.
+    #[error(
+        "session {session} keeps the kv policy that it began with ({policy}): leave kv out, or begin another session"
+    )]
+    OtherPolicy {
+        /// The session.
+        session: SessionId,
+        /// The name of its policy.
+        policy: &'static str,
+    },
 }
 
 impl ServedModel {
     /// Checks `ask` against this model.
     pub fn request(&self, ask: Ask) -> Result<Request, BadAsk> {
+        self.checked(ask, None)
+    }
+
+    /// Checks `ask`, whose prompt is what the session under work has not seen, against this model.
+    pub fn turn(&self, mut ask: Ask, draft: &mut Draft) -> Result<Request, BadAsk> {
+        // Even when the last reply has a token left: it may have been computed already, and then nothing were.
+        if ask.prompt.is_empty() {
+            return Err(BadAsk::EmptyPrompt);
+        }
+        let talk = draft.talk();
+        ask.prompt.splice(0..0, talk.pending);
+        ask.session = Some(Continue {
+            session: draft.session().clone(),
+            seen: talk.seen,
+        });
+        let kept = talk.policy.clone();
+        if let Some(kept) = &kept
+            && ask.kv != KvChoice::default()
+        {
+            let mut wanted = self.policy(&ask.kv)?;
+            // What the first turn protects is its own.
+            wanted.protect.pins.clone_from(&kept.protect.pins);
+            if wanted != *kept {
+                return Err(BadAsk::OtherPolicy {
+                    session: draft.session().clone(),
+                    policy: kept.name(),
+                });
+            }
+        }
+        let request = self.checked(ask, kept)?;
+        draft.bound(request.policy.clone());
+        Ok(request)
+    }
+
+    fn policy(&self, choice: &KvChoice) -> Result<Policy, BadPolicy> {
+        choice.resolve(&self.kv, self.context, self.shape)
+    }
+
+    /// Checks `ask`, under the policy that its session has `kept` if there is one.
+    fn checked(&self, ask: Ask, kept: Option<Policy>) -> Result<Request, BadAsk> {
         if ask.prompt.is_empty() {
             return Err(BadAsk::EmptyPrompt);
         }
@@ -72,11 +129,29 @@ impl ServedModel {
         if let Some(&token) = ask.prompt.iter().find(|&&t| t as usize >= vocab) {
             return Err(BadAsk::BadToken { token, vocab });
         }
-        let room = self.context.saturating_sub(ask.prompt.len());
-        if room == 0 {
+        let policy = match kept {
+            Some(kept) => kept,
+            None => {
+                let mut policy = self.policy(&ask.kv)?;
+                if self.kv.protect_system && policy.kind() == PolicyKind::Hybrid {
+                    let allowed = policy.capacity().unwrap_or(0) / 10;
+                    policy.pin(0..ask.system_tokens.min(allowed) as u32);
+                }
+                policy
+            }
+        };
+        let before = ask.session.as_ref().map_or(0, |session| session.seen);
+        // In bounded memory a prompt of any length can be read, when positions may be used again.
+        let endless = policy.beyond_context && policy.capacity().is_some();
+        let fits = endless && policy.reading == Reading::Streaming;
+        let room = match endless {
+            true => ask.max_tokens.unwrap_or(self.context),
+            false => self.context.saturating_sub(before + ask.prompt.len()),
+        };
+        if room == 0 || (!fits && ask.prompt.len() >= self.context) {
             return Err(BadAsk::TooLong {
                 model: self.id.to_string(),
-                prompt_tokens: ask.prompt.len(),
+                prompt_tokens: before + ask.prompt.len(),
                 context: self.context,
             });
         }
@@ -91,7 +166,9 @@ impl ServedModel {
             max_tokens: ask.max_tokens.unwrap_or(room).min(room),
             stop_ids,
             sampling: ask.sampling,
-            policy: ask.kv.resolve(&self.kv, self.context, self.shape)?,
+            policy,
+            tenant: Some(ask.tenant),
+            session: ask.session,
             prompt: ask.prompt,
         })
     }

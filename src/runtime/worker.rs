@@ -1,6 +1,6 @@
 //! The compute thread of one device: it owns the models and their tensors, and does one step at a time.
 //!
-//! Obeys [`Load`], [`Step`] and [`Unload`]. A panic inside is caught: the sender gets [`StepError::Lost`], this worker
+//! Obeys [`Load`], [`Step`], [`SessionCall`], [`MemoryCall`] and [`Unload`]. A panic inside is caught: the sender gets [`StepError::Lost`], this worker
 //! stops with all it holds, and the next message meets a fresh one on the same thread and at the same address.
 
 use std::any::Any;
@@ -12,7 +12,7 @@ use actix::{Actor, ActorContext, Handler, Message, SyncContext};
 use super::source::{Builder, SourceError};
 use crate::ids::ModelId;
 use crate::kv::KvShape;
-use crate::sched::{Drawn, ForwardError, Plan, Stepper};
+use crate::sched::{Drawn, ForwardError, MemoryReport, Plan, SessionOrder, SessionReply, Stepper};
 use crate::telemetry::Metrics;
 
 /// Put a model on the device, in place of an older one of the same name.
@@ -58,6 +58,19 @@ pub(super) enum StepError {
     #[error(transparent)]
     Forward(#[from] ForwardError),
 }
+
+/// Do something with the parked sessions of one model.
+#[derive(Message)]
+#[rtype(result = "Result<SessionReply, StepError>")]
+pub(super) struct SessionCall {
+    pub(super) model: ModelId,
+    pub(super) order: SessionOrder,
+}
+
+/// Say what all models keep beyond open sequences.
+#[derive(Message)]
+#[rtype(result = "Result<MemoryReport, StepError>")]
+pub(super) struct MemoryCall;
 
 /// Free a model and its caches.
 #[derive(Message)]
@@ -133,6 +146,37 @@ impl Handler<Step> for Worker {
             Ok(model.ok_or(StepError::NotLoaded)?.step(&step.plan)?)
         });
         outcome.map_err(StepError::Lost)?
+    }
+}
+
+impl Handler<SessionCall> for Worker {
+    type Result = Result<SessionReply, StepError>;
+
+    fn handle(&mut self, call: SessionCall, ctx: &mut Self::Context) -> Self::Result {
+        let outcome = self.guarded(ctx, |worker| {
+            let model = worker.models.get_mut(&call.model);
+            Ok(model.ok_or(StepError::NotLoaded)?.session(call.order)?)
+        });
+        outcome.map_err(StepError::Lost)?
+    }
+}
+
+impl Handler<MemoryCall> for Worker {
+    type Result = Result<MemoryReport, StepError>;
+
+    fn handle(&mut self, _: MemoryCall, ctx: &mut Self::Context) -> Self::Result {
+        let outcome = self.guarded(ctx, |worker| {
+            let mut sum = MemoryReport::default();
+            for report in worker.models.values().map(Stepper::memory) {
+                sum.prefix_bytes += report.prefix_bytes;
+                sum.prefix_blocks += report.prefix_blocks;
+                sum.prefix_in_use += report.prefix_in_use;
+                sum.parked_bytes += report.parked_bytes;
+                sum.spilled_session_bytes += report.spilled_session_bytes;
+            }
+            sum
+        });
+        outcome.map_err(StepError::Lost)
     }
 }
 

@@ -45,6 +45,10 @@ struct Inner {
     kv_bytes: IntGauge,
     kv_capacity: IntGauge,
     kv_evicted: IntCounter,
+    prefix_bytes: IntGauge,
+    prefix_blocks: IntGauge,
+    parked_bytes: IntGauge,
+    parked_disk_bytes: IntGauge,
     loads: IntCounterVec,
     load_seconds: Histogram,
     resident: IntGaugeVec,
@@ -120,6 +124,19 @@ impl Metrics {
             kv_evicted: new.counter(
                 "kv_evicted_tokens_total",
                 "Tokens evicted, summed over layers and KV heads",
+            ),
+            prefix_bytes: new.whole(
+                "prefix_cache_bytes",
+                "Memory of prompt prefixes that later prompts may share",
+            ),
+            prefix_blocks: new.whole("prefix_cache_blocks", "Blocks that these prefixes are in"),
+            parked_bytes: new.whole(
+                "session_parked_bytes",
+                "Memory of sessions between their turns",
+            ),
+            parked_disk_bytes: new.whole(
+                "session_spilled_bytes",
+                "Bytes on disk of sessions between their turns",
             ),
             loads: new.counters("model_loads_total", "Models loaded", &["result"]),
             load_seconds: new.histogram("model_load_seconds", "Time to load a model", &LONG),
@@ -215,6 +232,15 @@ impl Metrics {
     /// Tokens were evicted, summed over layers and KV heads.
     pub fn kv_evicted(&self, tokens: u64) {
         self.0.kv_evicted.inc_by(tokens);
+    }
+
+    /// What is kept beyond running sequences: bytes and blocks of shared prefixes, bytes of parked sessions in memory
+    /// and on disk.
+    pub fn set_kept(&self, (prefix_bytes, prefix_blocks): (u64, u64), parked: u64, spilled: u64) {
+        self.0.prefix_bytes.set(signed(prefix_bytes));
+        self.0.prefix_blocks.set(signed(prefix_blocks));
+        self.0.parked_bytes.set(signed(parked));
+        self.0.parked_disk_bytes.set(signed(spilled));
     }
 
     /// A load of a model ended.
@@ -360,6 +386,7 @@ mod tests {
         metrics.generated(5);
         metrics.set_kv(10, 20);
         metrics.kv_evicted(4);
+        metrics.set_kept((11, 12), 13, 14);
         metrics.model_load(false, second);
         metrics.set_model_resident("a\"b", 30);
         metrics.worker_restarted();
@@ -397,6 +424,10 @@ mod tests {
             "llamahome_kv_cache_bytes 10",
             "llamahome_kv_capacity_bytes 20",
             "llamahome_kv_evicted_tokens_total 4",
+            "llamahome_prefix_cache_bytes 11",
+            "llamahome_prefix_cache_blocks 12",
+            "llamahome_session_parked_bytes 13",
+            "llamahome_session_spilled_bytes 14",
             "llamahome_model_loads_total{result=\"failed\"} 1",
             "llamahome_model_load_seconds_count 1",
             "llamahome_model_resident_bytes{model=\"a\\\"b\"} 30",

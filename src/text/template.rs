@@ -8,9 +8,9 @@ use minijinja::value::{Serde, Value};
 
 use crate::ids::TokenId;
 
-use super::literal::encode_rendered;
+use super::literal::{encode_after, encode_rendered};
 use super::template_env::{Bounded, MAX_OUTPUT, NAME, compile, strftime_now, template_error};
-use super::{Message, TextError, Tokenizer};
+use super::{Message, Role, TextError, Tokenizer};
 
 /// Template arguments that a request may set beside the usual ones.
 pub const EXTRA_ALLOWED: &[&str] = &[
@@ -142,6 +142,44 @@ impl ChatTemplate {
         encode_rendered(tokenizer, &text, messages, options, render)
     }
 
+    /// Ids of what follows the reply at `messages[reply]`: what ends it, and all after it. The cache of a conversation
+    /// that has seen the reply goes on with them, whatever its tokens were.
+    ///
+    /// # Errors
+    /// Those of [`ChatTemplate::render_ids`]; [`TextError::Template`] when the template does not show the reply.
+    pub fn render_ids_after(
+        &self,
+        tokenizer: &Tokenizer,
+        messages: &[Message],
+        reply: usize,
+        options: &RenderOptions,
+    ) -> Result<Vec<TokenId>, TextError> {
+        let render = |messages: &[Message]| self.render(messages, options);
+        encode_after(tokenizer, messages, reply, options, render)
+    }
+
+    /// How many of the first tokens of `prompt`, which is `messages` rendered, are the system message at their
+    /// beginning; 0 when there is none, or the template does not write it in front of the rest.
+    pub fn system_tokens(
+        &self,
+        tokenizer: &Tokenizer,
+        messages: &[Message],
+        options: &RenderOptions,
+        prompt: &[TokenId],
+    ) -> usize {
+        let Some(system) = messages.first().filter(|m| m.role == Role::System) else {
+            return 0;
+        };
+        let closed = RenderOptions {
+            add_generation_prompt: false,
+            ..options.clone()
+        };
+        // A template may refuse a chat that nobody has begun.
+        let alone = self.render_ids(tokenizer, std::slice::from_ref(system), &closed);
+        let alone = alone.ok().filter(|ids| prompt.starts_with(ids));
+        alone.map_or(0, |ids| ids.len())
+    }
+
     fn context(&self, messages: &[Message], options: &RenderOptions) -> Result<Value, TextError> {
         let mut pairs = vec![
             ("messages", Value::from(Serde(messages))),
@@ -179,7 +217,6 @@ impl ChatTemplate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::text::Role;
     use serde_json::json;
 
     fn chat() -> Vec<Message> {

@@ -61,7 +61,7 @@ fn a_whole_answer_has_counts_cache_and_times() {
     let usage = json!({"prompt_tokens": 1, "completion_tokens": 3, "total_tokens": 4,
         "prompt_tokens_details": {"cached_tokens": 0}});
     assert_eq!(answer["usage"], usage);
-    assert_eq!(answer["kv"]["policy"], "h2o");
+    assert_eq!(answer["kv"]["policy"], "hybrid");
     assert_eq!(answer["kv"]["evicted"], 0);
     assert!(
         answer["timings"]["total_ms"].as_f64().unwrap() > 0.0,
@@ -157,7 +157,7 @@ fn stop_strings_are_never_shown_in_part() {
             chunks.last().unwrap()["choices"][0]["finish_reason"],
             "stop"
         );
-        assert_eq!(chunks.last().unwrap()["kv"]["policy"], "h2o");
+        assert_eq!(chunks.last().unwrap()["kv"]["policy"], "hybrid");
     }
     // What only looked like the beginning of one is shown after all.
     let answer = daemon

@@ -23,7 +23,7 @@ fn every_route_asks_for_the_key() {
         ("DELETE", TEXT),
     ];
     for (method, path) in ROUTES.into_iter().chain(unknown) {
-        let path = path.replace("{id}", "fake");
+        let path = path.replace("{id}", "fake").replace("{name}", "s");
         let send = |key: Option<&str>| {
             let call = Call::new(daemon.address, method, &path);
             let call = key.into_iter().fold(call, |call, key| {

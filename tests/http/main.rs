@@ -6,5 +6,6 @@ mod edge;
 mod faults;
 mod real;
 mod refusals;
+mod sessions;
 #[path = "../support/mod.rs"]
 mod support;

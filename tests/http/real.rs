@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Daemon, Setup};
+use crate::support::{Call, Daemon, Setup};
 
 const CHAT: &str = "/v1/chat/completions";
 
@@ -51,4 +51,60 @@ fn two_streams_together_say_what_each_says_alone() {
     assert_eq!(whole["choices"][0]["message"]["content"], alone[0].as_str());
     assert_eq!(whole["kv"]["budget"], 24);
     assert_eq!(whole["kv"]["tokens_kept"], 24);
+}
+
+/// What a cache that was parked between turns says is what one says that reads the whole chat.
+#[test]
+fn a_session_says_what_the_whole_chat_would() {
+    let daemon = Daemon::start(Setup::real());
+    let ask = |messages: &Value, tokens: usize| json!({"messages": messages, "max_tokens": tokens, "temperature": 0, "kv": {"policy": "full"}});
+    let answer = |ask: &Value| {
+        let reply = daemon.post(CHAT, ask);
+        assert_eq!(reply.status, 200, "{}", reply.body);
+        reply.json()
+    };
+    let text = |answer: &Value| {
+        let text = &answer["choices"][0]["message"]["content"];
+        text.as_str().unwrap().to_owned()
+    };
+    // Answers that end by themselves and answers that are cut leave different tokens to be fed.
+    for (name, tokens) in [("whole", 40), ("cut", 4)] {
+        let mut said = Vec::new();
+        for question in [
+            "What is the capital of France? Answer in one word.",
+            "And of Italy?",
+            "Which of the two is larger?",
+        ] {
+            let new = json!({"role": "user", "content": question});
+            said.push(new.clone());
+            let whole = answer(&ask(&json!(said), tokens));
+            let mut turn = ask(&json!([new]), tokens);
+            turn["session"] = json!(name);
+            let resumed = answer(&turn);
+            assert_eq!(text(&resumed), text(&whole), "{name}: {question}");
+            let usage = &resumed["usage"];
+            assert_eq!(
+                usage["prompt_tokens"], whole["usage"]["prompt_tokens"],
+                "{name}"
+            );
+            let cached = usage["prompt_tokens_details"]["cached_tokens"]
+                .as_u64()
+                .unwrap();
+            assert_eq!(cached > 0, said.len() > 1, "{name}: {usage}");
+            said.push(json!({"role": "assistant", "content": text(&whole)}));
+        }
+    }
+    // A file brings back what it was made of.
+    let question = json!([{"role": "user", "content": "Name a river there."}]);
+    let mut turn = ask(&question, 12);
+    turn["session"] = json!("whole");
+    let path = |what: &str| format!("/v1/sessions/whole/{what}");
+    let saved = daemon.post(&path("save"), &json!({}));
+    assert_eq!(saved.json()["saved"], true, "{}", saved.body);
+    let first = text(&answer(&turn));
+    let back = daemon.post(&path("restore"), &json!({}));
+    assert_eq!(back.json()["turns"], 3, "{}", back.body);
+    assert_eq!(text(&answer(&turn)), first);
+    let erased = Call::new(daemon.address, "DELETE", "/v1/sessions/whole").send();
+    assert_eq!(erased.status, 200, "{}", erased.body);
 }

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::ids::{BadSessionId, SessionId};
 use crate::kv::KvChoice;
 use crate::sample::RawSampling;
 
@@ -36,6 +37,8 @@ pub(in crate::http) struct Shared {
     pub(in crate::http) kv: KvChoice,
     /// Whether ids are told beside text.
     pub(in crate::http) token_ids: bool,
+    /// The conversation to go on with.
+    pub(in crate::http) session: Option<SessionId>,
 }
 
 impl Shared {
@@ -45,17 +48,26 @@ impl Shared {
         let stream = fields.flag("stream")?;
         // Who the caller says they are is taken and used for nothing.
         fields.string("user")?;
+        let n = choices(fields)?;
+        let session = session(fields)?;
+        if session.is_some() && n > 1 {
+            return Err(ApiError::bad(
+                "n",
+                format!("is {n}, a session goes on in one way: leave n out, or fork the session"),
+            ));
+        }
         Ok(Shared {
             model: fields.string("model")?,
             max_tokens: newer.or(older),
             stop: stop(fields)?,
             sampling: sampling(fields)?,
             ignore_eos: fields.flag("ignore_eos")?,
-            n: choices(fields)?,
+            n,
             stream,
             include_usage: stream_options(fields, stream)?,
             kv: kv(fields)?,
             token_ids: fields.flag("return_token_ids")?,
+            session,
         })
     }
 }
@@ -69,6 +81,18 @@ fn choices(fields: &mut Fields) -> Result<usize, ApiError> {
             format!("is {n}, use 1 to {MAX_CHOICES}"),
         )),
     }
+}
+
+fn session(fields: &mut Fields) -> Result<Option<SessionId>, ApiError> {
+    let name = fields.string("session")?;
+    name.map(|name| session_id("session", &name)).transpose()
+}
+
+/// The name of a session.
+pub(in crate::http) fn session_id(param: &str, name: &str) -> Result<SessionId, ApiError> {
+    name.parse().map_err(|bad: BadSessionId| {
+        ApiError::new(400, "invalid_value", format!("{param}: {bad}")).about(param)
+    })
 }
 
 fn stop(fields: &mut Fields) -> Result<Vec<String>, ApiError> {
@@ -216,6 +240,8 @@ mod tests {
         assert_eq!(shared.kv.policy, Some(PolicyKind::H2o));
         assert_eq!(shared.kv.budget, Some(Budget::Share(0.25)));
         assert_eq!(read(r#"{"stop": "x"}"#).unwrap().stop, ["x"]);
+        let session = read(r#"{"session": "a-1", "n": 1}"#).unwrap().session;
+        assert_eq!(session, "a-1".parse().ok());
     }
 
     #[test]
@@ -242,6 +268,10 @@ mod tests {
             (r#"{"kv": {"unknown": 1}}"#, "kv"),
             (r#"{"kv": {"budget": 0}}"#, "kv"),
             (r#"{"user": 5}"#, "user"),
+            (r#"{"session": 5}"#, "session"),
+            (r#"{"session": "a b"}"#, "session"),
+            (r#"{"session": "../a"}"#, "session"),
+            (r#"{"session": "a", "n": 2}"#, "n"),
         ] {
             let error = read(body).unwrap_err();
             assert_eq!(error.param.as_deref(), Some(param), "{body}");

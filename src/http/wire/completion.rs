@@ -54,6 +54,10 @@ impl CompletionAsk {
                 format!("asks with n for {choices} choices, at most {MAX_CHOICES} are allowed");
             return Err(ApiError::bad("prompt", reason));
         }
+        if shared.session.is_some() && prompts.len() > 1 {
+            let reason = "has several texts, a session goes on with one";
+            return Err(ApiError::bad("prompt", reason));
+        }
         Ok((CompletionAsk { prompts, shared }, fields.left()))
     }
 }
@@ -128,6 +132,11 @@ mod tests {
             (r#"{"prompt": [1, -5]}"#, "invalid_value", "prompt[1]"),
             (
                 r#"{"prompt": ["a", "b", "c"], "n": 3}"#,
+                "invalid_value",
+                "prompt",
+            ),
+            (
+                r#"{"prompt": ["a", "b"], "session": "s"}"#,
                 "invalid_value",
                 "prompt",
             ),

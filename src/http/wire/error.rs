@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::runtime::{BadAsk, ModelError};
+use crate::runtime::{BadAsk, BadTurn, ModelError, SessionError};
 use crate::sample::BadParam;
 use crate::sched::{Busy, Failure};
 use crate::text::TextError;
@@ -127,7 +127,7 @@ impl From<BadAsk> for ApiError {
         match bad {
             BadAsk::EmptyPrompt | BadAsk::BadToken { .. } => invalid("prompt"),
             BadAsk::NothingAsked => invalid("max_tokens"),
-            BadAsk::Policy(_) => invalid("kv"),
+            BadAsk::Policy(_) | BadAsk::OtherPolicy { .. } => invalid("kv"),
             BadAsk::TooLong {
                 prompt_tokens,
                 context,
@@ -169,6 +169,36 @@ impl From<Busy> for ApiError {
             }
             Busy::TooLarge { .. } => ApiError::new(400, "kv_too_large", text).about("max_tokens"),
             Busy::Draining => ApiError::stopping(),
+            Busy::SessionLost(session) => SessionError::Unknown(session).into(),
+        }
+    }
+}
+
+impl From<BadTurn> for ApiError {
+    fn from(bad: BadTurn) -> Self {
+        let text = bad.to_string();
+        let invalid = |param| ApiError::new(400, "invalid_value", text.clone()).about(param);
+        match bad {
+            BadTurn::NothingNew(_) => invalid("messages"),
+            BadTurn::OtherKind { .. } => invalid("session"),
+            BadTurn::Text(error) => ApiError::from(error).about("prompt"),
+        }
+    }
+}
+
+impl From<SessionError> for ApiError {
+    fn from(error: SessionError) -> Self {
+        let text = error.to_string();
+        match error {
+            SessionError::Busy(_) => ApiError::new(409, "session_busy", text)
+                .retry(RETRY_BUSY)
+                .about("session"),
+            SessionError::Unknown(_) => {
+                ApiError::new(404, "session_not_found", text).about("session")
+            }
+            SessionError::Taken(_) => ApiError::new(409, "session_exists", text).about("to"),
+            SessionError::Failed(_) => ApiError::new(500, "session_failed", text),
+            SessionError::Lost(_) => ApiError::new(500, "worker_lost", text),
         }
     }
 }
@@ -180,6 +210,7 @@ impl From<Failure> for ApiError {
             Failure::QueueTimeout(_) => ApiError::new(429, "queue_timeout", text).retry(RETRY_BUSY),
             Failure::Forward(_) => ApiError::new(500, "computation_failed", text),
             Failure::WorkerLost(_) => ApiError::new(500, "worker_lost", text),
+            Failure::SessionLost(session) => SessionError::Unknown(session).into(),
             Failure::ShutDown => ApiError::new(503, "shutting_down", text).retry(RETRY_STOPPING),
         }
     }
@@ -201,7 +232,8 @@ mod tests {
             limit: 1,
         };
         let lost = Failure::WorkerLost("x".to_owned());
-        let table: [(ApiError, u16, &str, &str, Option<&str>); 8] = [
+        let session: crate::ids::SessionId = "s".parse().unwrap();
+        let table: [(ApiError, u16, &str, &str, Option<&str>); 10] = [
             (
                 ApiError::bad("top_p", "is 2"),
                 400,
@@ -240,6 +272,20 @@ mod tests {
             ),
             (lost.into(), 500, "server_error", "worker_lost", None),
             (
+                Failure::SessionLost(session.clone()).into(),
+                404,
+                "not_found_error",
+                "session_not_found",
+                Some("session"),
+            ),
+            (
+                SessionError::Busy(session).into(),
+                409,
+                "invalid_request_error",
+                "session_busy",
+                Some("session"),
+            ),
+            (
                 ApiError::timeout(),
                 504,
                 "server_error",
@@ -257,7 +303,7 @@ mod tests {
             assert!(!got["message"].as_str().unwrap().is_empty(), "{body}");
             assert_eq!(
                 error.retry_after.is_some(),
-                matches!(status, 429 | 503),
+                matches!(status, 409 | 429 | 503),
                 "{body}"
             );
         }

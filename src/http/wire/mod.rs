@@ -12,7 +12,7 @@ mod usage;
 
 pub(super) use answer::{Choice, Endpoint, Envelope};
 pub(super) use chat::ChatAsk;
-pub(super) use common::Shared;
+pub(super) use common::{Shared, session_id};
 pub(super) use completion::{CompletionAsk, Prompt};
 pub(super) use error::ApiError;
 pub(super) use fields::Fields;

@@ -1,0 +1,157 @@
+//! `/v1/sessions`: conversations whose caches outlive their requests.
+
+use std::sync::Arc;
+
+use actix_web::http::StatusCode;
+use actix_web::web::{Data, Path, Payload, Query};
+use actix_web::{HttpRequest, HttpResponse};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::generate::by_name;
+use super::serve::State;
+use super::wire::{ApiError, session_id};
+use super::{body, respond};
+use crate::ids::SessionId;
+use crate::runtime::{ServedModel, SessionLine, Sessions};
+
+/// `?model=`.
+#[derive(Debug, Deserialize)]
+struct Which {
+    model: Option<String>,
+}
+
+/// All that a model has.
+pub(super) async fn list(state: Data<State>, req: HttpRequest) -> HttpResponse {
+    answer(listed(&state, &req).await)
+}
+
+/// One of them, with what was said.
+pub(super) async fn one(state: Data<State>, req: HttpRequest, name: Path<String>) -> HttpResponse {
+    answer(shown(&state, &req, &name).await)
+}
+
+/// Forgets one.
+pub(super) async fn erase(
+    state: Data<State>,
+    req: HttpRequest,
+    name: Path<String>,
+) -> HttpResponse {
+    answer(erased(&state, &req, &name).await)
+}
+
+/// Copies one: `{"to": name}`.
+pub(super) async fn fork(
+    state: Data<State>,
+    req: HttpRequest,
+    name: Path<String>,
+    payload: Payload,
+) -> HttpResponse {
+    answer(forked(&state, &req, &name, payload).await)
+}
+
+/// Writes one to a file.
+pub(super) async fn save(state: Data<State>, req: HttpRequest, name: Path<String>) -> HttpResponse {
+    answer(saved(&state, &req, &name).await)
+}
+
+/// Reads one back.
+pub(super) async fn restore(
+    state: Data<State>,
+    req: HttpRequest,
+    name: Path<String>,
+) -> HttpResponse {
+    answer(restored(&state, &req, &name).await)
+}
+
+fn answer(outcome: Result<Value, ApiError>) -> HttpResponse {
+    match outcome {
+        Ok(value) => respond::json(StatusCode::OK, &value),
+        Err(error) => respond::error(&error),
+    }
+}
+
+async fn listed(state: &State, req: &HttpRequest) -> Result<Value, ApiError> {
+    let (sessions, model) = of(state, req).await?;
+    let lines = sessions.list(&model).await?;
+    let lines: Vec<Value> = lines.iter().map(line).collect();
+    Ok(json!({ "object": "list", "model": model.id, "data": lines }))
+}
+
+async fn shown(state: &State, req: &HttpRequest, name: &str) -> Result<Value, ApiError> {
+    let name = session_id("session", name)?;
+    let (sessions, model) = of(state, req).await?;
+    show(sessions, &model, &name).await
+}
+
+async fn erased(state: &State, req: &HttpRequest, name: &str) -> Result<Value, ApiError> {
+    let name = session_id("session", name)?;
+    let (sessions, model) = of(state, req).await?;
+    sessions.erase(&model, &name).await?;
+    Ok(json!({ "name": name, "object": "session.deleted", "deleted": true }))
+}
+
+async fn forked(
+    state: &State,
+    req: &HttpRequest,
+    name: &str,
+    payload: Payload,
+) -> Result<Value, ApiError> {
+    let name = session_id("session", name)?;
+    let mut fields = body::json(req.headers(), payload, state.body_limit).await?;
+    let to = match fields.string("to")? {
+        Some(to) => session_id("to", &to)?,
+        None => return Err(ApiError::bad("to", "is missing: name the copy")),
+    };
+    let (sessions, model) = of(state, req).await?;
+    sessions.fork(&model, &name, &to).await?;
+    show(sessions, &model, &to).await
+}
+
+async fn saved(state: &State, req: &HttpRequest, name: &str) -> Result<Value, ApiError> {
+    let name = session_id("session", name)?;
+    let (sessions, model) = of(state, req).await?;
+    sessions.save(&model, &name).await?;
+    show(sessions, &model, &name).await
+}
+
+async fn restored(state: &State, req: &HttpRequest, name: &str) -> Result<Value, ApiError> {
+    let name = session_id("session", name)?;
+    let (sessions, model) = of(state, req).await?;
+    sessions.restore(&model, &name).await?;
+    show(sessions, &model, &name).await
+}
+
+/// The sessions, and the model that was asked for.
+async fn of<'a>(
+    state: &'a State,
+    req: &HttpRequest,
+) -> Result<(&'a Sessions, Arc<ServedModel>), ApiError> {
+    let which = Query::<Which>::from_query(req.query_string());
+    let which =
+        which.map_err(|error| ApiError::bad("model", format!("cannot be read: {error}")))?;
+    let model = by_name(state, which.model.as_deref()).await?;
+    Ok((state.runtime.sessions(), model))
+}
+
+async fn show(
+    sessions: &Sessions,
+    model: &ServedModel,
+    name: &SessionId,
+) -> Result<Value, ApiError> {
+    let (found, messages) = sessions.show(model, name).await?;
+    let mut shown = line(&found);
+    if let Some(shown) = shown.as_object_mut() {
+        shown.insert("model".to_owned(), json!(model.id));
+        shown.insert("messages".to_owned(), json!(messages));
+    }
+    Ok(shown)
+}
+
+fn line(line: &SessionLine) -> Value {
+    let mut value = json!(line);
+    if let Some(value) = value.as_object_mut() {
+        value.insert("object".to_owned(), json!("session"));
+    }
+    value
+}

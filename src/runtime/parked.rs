@@ -1,0 +1,199 @@
+//! What can be done with sessions between their turns. Each takes the host's side and the device's together.
+
+use std::time::UNIX_EPOCH;
+
+use serde::Serialize;
+use tokio::sync::oneshot;
+
+use super::orders::Parked;
+use super::routes::ServedModel;
+use super::sessions::{SessionError, Sessions, Talk};
+use super::worker::StepError;
+use crate::ids::SessionId;
+use crate::sched::{ForwardError, SessionOrder, SessionReply, SessionReport};
+use crate::text::Message;
+
+/// One line of a listing: what the device has, and what is known of it here.
+#[derive(Debug, Clone, Serialize)]
+pub struct SessionLine {
+    /// The device's part.
+    #[serde(flatten)]
+    pub report: SessionReport,
+    /// Tokens that its cache has seen; unknown of one that is only saved.
+    pub tokens_seen: Option<usize>,
+    /// Turns that were answered.
+    pub turns: Option<usize>,
+    /// When the last one was: seconds since 1970.
+    pub updated: Option<u64>,
+}
+
+impl Sessions {
+    /// The sessions that the device of a model has, parked or saved.
+    ///
+    /// # Errors
+    /// When the device was lost.
+    pub async fn list(&self, model: &ServedModel) -> Result<Vec<SessionLine>, SessionError> {
+        let SessionReply::Sessions(reports) = obeyed(model, SessionOrder::List).await? else {
+            return Ok(Vec::new());
+        };
+        let line = |report: SessionReport| {
+            let talk = report
+                .name
+                .parse()
+                .ok()
+                .and_then(|session| self.known(&model.id, &session, false));
+            let updated = talk.as_ref().and_then(|talk| {
+                let since = talk.updated.duration_since(UNIX_EPOCH);
+                since.ok().map(|time| time.as_secs())
+            });
+            SessionLine {
+                tokens_seen: talk.as_ref().map(|talk| talk.seen),
+                turns: talk.as_ref().map(|talk| talk.turns),
+                updated,
+                report,
+            }
+        };
+        Ok(reports.into_iter().map(line).collect())
+    }
+
+    /// One of them, with its messages: none of a text, unknown of one that is only saved.
+    ///
+    /// # Errors
+    /// [`SessionError::Unknown`], or when the device was lost.
+    pub async fn show(
+        &self,
+        model: &ServedModel,
+        session: &SessionId,
+    ) -> Result<(SessionLine, Option<Vec<Message>>), SessionError> {
+        let lines = self.list(model).await?;
+        let line = lines
+            .into_iter()
+            .find(|line| line.report.name == session.as_str())
+            .ok_or_else(|| SessionError::Unknown(session.clone()))?;
+        let talk = self.known(&model.id, session, true);
+        Ok((line, talk.map(|talk| talk.messages)))
+    }
+
+    /// Forgets one, its file too.
+    ///
+    /// # Errors
+    /// [`SessionError::Unknown`], [`SessionError::Busy`], or what the device says.
+    pub async fn erase(
+        &self,
+        model: &ServedModel,
+        session: &SessionId,
+    ) -> Result<(), SessionError> {
+        let (draft, _) = self.hold(&model.id, session)?;
+        let erased = obeyed(model, SessionOrder::Erase(session.clone())).await;
+        if matches!(erased, Ok(_) | Err(SessionError::Unknown(_))) {
+            draft.forget();
+        }
+        erased.map(|_| ())
+    }
+
+    /// Copies one: the two go on apart, and share what they have in memory.
+    ///
+    /// # Errors
+    /// [`SessionError::Unknown`], [`SessionError::Busy`], [`SessionError::Taken`] for a name that is in use, or what
+    /// the device says.
+    pub async fn fork(
+        &self,
+        model: &ServedModel,
+        from: &SessionId,
+        to: &SessionId,
+    ) -> Result<(), SessionError> {
+        if from == to {
+            return Err(SessionError::Taken(to.clone()));
+        }
+        let (original, _) = self.hold(&model.id, from)?;
+        if original.is_new() {
+            return Err(SessionError::Unknown(from.clone()));
+        }
+        let (copy, _) = self.hold(&model.id, to)?;
+        if !copy.is_new() {
+            return Err(SessionError::Taken(to.clone()));
+        }
+        let (from, to) = (from.clone(), to.clone());
+        match obeyed(model, SessionOrder::Fork { from, to }).await {
+            Ok(_) => copy.put(original.talk().clone()),
+            Err(error) => {
+                if matches!(error, SessionError::Unknown(_)) {
+                    original.forget();
+                }
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes one to a file, from which [`restore`](Self::restore) brings it back, in another process too.
+    ///
+    /// # Errors
+    /// [`SessionError::Unknown`], [`SessionError::Busy`], or what the device says.
+    pub async fn save(&self, model: &ServedModel, session: &SessionId) -> Result<(), SessionError> {
+        let (draft, _) = self.hold(&model.id, session)?;
+        if draft.is_new() {
+            return Err(SessionError::Unknown(session.clone()));
+        }
+        let notes = serde_json::to_string(draft.talk());
+        let order = SessionOrder::Save {
+            session: session.clone(),
+            notes: notes.map_err(|error| SessionError::Failed(error.to_string()))?,
+        };
+        let saved = obeyed(model, order).await;
+        if matches!(saved, Err(SessionError::Unknown(_))) {
+            draft.forget();
+        }
+        saved.map(|_| ())
+    }
+
+    /// Reads a saved one back, in place of what is there under its name.
+    ///
+    /// # Errors
+    /// [`SessionError::Unknown`], [`SessionError::Busy`], or what is wrong with the file.
+    pub async fn restore(
+        &self,
+        model: &ServedModel,
+        session: &SessionId,
+    ) -> Result<(), SessionError> {
+        let (draft, _) = self.hold(&model.id, session)?;
+        let order = SessionOrder::Restore(session.clone());
+        let SessionReply::Restored { notes } = obeyed(model, order).await? else {
+            return Err(SessionError::Unknown(session.clone()));
+        };
+        match talk(&notes) {
+            Ok(talk) => draft.put(talk),
+            Err(reason) => {
+                // Its cache is parked now in place of the old one, so the old words are no longer of it.
+                draft.forget();
+                return Err(SessionError::Failed(format!(
+                    "session {session}: what was said cannot be read from its file ({reason}): erase it"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The notes of a file as they were saved.
+fn talk(notes: &str) -> Result<Talk, String> {
+    let talk: Talk = serde_json::from_str(notes).map_err(|error| error.to_string())?;
+    let policy = talk.policy.map(|policy| policy.checked()).transpose();
+    let policy = policy.map_err(|error| error.to_string())?;
+    Ok(Talk { policy, ..talk })
+}
+
+/// What the device made of an order.
+async fn obeyed(model: &ServedModel, order: SessionOrder) -> Result<SessionReply, SessionError> {
+    let (reply, told) = oneshot::channel();
+    model.engine.do_send(Parked { order, reply });
+    match told.await {
+        Ok(Ok(reply)) => Ok(reply),
+        Ok(Err(StepError::Forward(ForwardError::UnknownSession(session)))) => {
+            Err(SessionError::Unknown(session))
+        }
+        Ok(Err(StepError::Forward(error))) => Err(SessionError::Failed(error.to_string())),
+        Ok(Err(error)) => Err(SessionError::Lost(error.to_string())),
+        Err(_) => Err(SessionError::Lost("the engine was stopped".to_owned())),
+    }
+}
