@@ -133,6 +133,29 @@ fn each_piped_line_is_answered_in_one_conversation() {
 }
 
 #[test]
+fn a_second_line_reads_only_what_is_new() {
+    let _alone = alone();
+    let asked = "My name is Ada. Remember it.\nWhat is my name?\n";
+    let args = ["chat", "smollm2", "--json", "--max-tokens", "24"];
+    let output = shared().fed(&args, asked);
+    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+    let shown = text(&output.stdout);
+    let answers: Vec<Value> = shown
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let [first, second] = &answers[..] else {
+        panic!("two lines, two answers: {shown}");
+    };
+    let count = |answer: &Value, name: &str| answer["usage"][name].as_u64().unwrap();
+    assert_eq!(count(first, "cached_tokens"), 0);
+    let seen = count(first, "prompt_tokens") + count(first, "completion_tokens") - 1;
+    assert_eq!(count(second, "cached_tokens"), seen, "{shown}");
+    assert!(count(second, "prompt_tokens") > seen);
+    assert!(!second["text"].as_str().unwrap().is_empty(), "{shown}");
+}
+
+#[test]
 fn run_tells_what_it_cost_and_what_was_evicted() {
     let _alone = alone();
     let args = [
@@ -154,7 +177,10 @@ fn run_tells_what_it_cost_and_what_was_evicted() {
     assert_eq!(answer["usage"]["completion_tokens"], 6);
     assert!(!answer["text"].as_str().unwrap().is_empty());
     let kv = &answer["kv"];
-    assert_eq!((&kv["policy"], &kv["budget"]), (&json!("h2o"), &json!(16)));
+    assert_eq!(
+        (&kv["policy"], &kv["budget"]),
+        (&json!("hybrid"), &json!(16))
+    );
     assert_eq!(kv["tokens_kept"], 16);
     assert!(kv["evicted"].as_u64().unwrap() > 0);
     assert!(answer["timings"]["total_ms"].as_f64().unwrap() > 0.0);

@@ -130,7 +130,7 @@ fn text_line(line: &BenchLine) -> Result<()> {
 }
 
 /// Bytes of memory that this process has, where the system can be asked.
-fn resident() -> Option<u64> {
+pub(super) fn resident() -> Option<u64> {
     let pid = Pid::from_u32(std::process::id());
     let mut system = System::new().ok()?;
     let what = ProcessRefreshKind::nothing().with_memory();

@@ -59,14 +59,15 @@ pub(super) fn run(global: &Global, args: Args) -> Result<Exit> {
         if !typed_in && drawing.raw.temperature.is_none() && !asks_for_temperature(&host) {
             drawing.raw.temperature = Some(0.0);
         }
-        let mut conversation = Conversation::new(runtime.clone(), model, drawing, args.json);
-        conversation.set_system(args.system);
+        let mut conversation =
+            Conversation::new(runtime.clone(), model, drawing, args.json, args.system);
         let exit = if typed_in {
-            typed(&host, &runtime, conversation).await?
+            typed(&host, &runtime, &mut conversation).await?
         } else {
-            piped(&host, conversation).await?
+            piped(&host, &mut conversation).await?
         };
         if !matches!(exit, Exit::By(_)) {
+            conversation.end().await;
             runtime.shutdown(Duration::from_secs(1)).await;
         }
         Ok(exit)
@@ -81,7 +82,7 @@ fn asks_for_temperature(host: &Host) -> bool {
 }
 
 /// Answers each line that is not blank. A turn that fails is told, and the next line is read.
-async fn piped(host: &Host, mut conversation: Conversation) -> Result<Exit> {
+async fn piped(host: &Host, conversation: &mut Conversation) -> Result<Exit> {
     let mut signals = Signals::listen().context("cannot listen for signals")?;
     let mut lines = Lines::piped()?;
     let mut exit = Exit::Done;
@@ -112,7 +113,7 @@ async fn piped(host: &Host, mut conversation: Conversation) -> Result<Exit> {
     Ok(exit)
 }
 
-async fn typed(host: &Host, runtime: &Runtime, mut conversation: Conversation) -> Result<Exit> {
+async fn typed(host: &Host, runtime: &Runtime, conversation: &mut Conversation) -> Result<Exit> {
     let mut signals = Signals::listen().context("cannot listen for signals")?;
     let installed = host
         .library
@@ -136,9 +137,13 @@ async fn typed(host: &Host, runtime: &Runtime, mut conversation: Conversation) -
         let text = unfenced(&line);
         let done = match text.strip_prefix('/').filter(|_| !fenced) {
             _ if text.is_empty() => Ok(Step::Next),
-            Some(command) => slash(command, host, runtime, &mut conversation).await,
+            Some(command) => slash(command, host, runtime, conversation).await,
             None => conversation.ask(text, &mut signals).await.map(|turn| {
                 note(host, &turn);
+                let told = !host.quiet() && !matches!(turn, Turn::Stopped(_));
+                if let Some(moved) = conversation.moved().filter(|_| told) {
+                    aside(&format!("({moved})"));
+                }
                 Step::Next
             }),
         };
@@ -164,6 +169,16 @@ fn note(host: &Host, turn: &Turn) {
     }
 }
 
+/// A line beside the conversation: dim, where the terminal shows colours.
+fn aside(text: &str) {
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    if plain || !std::io::stderr().is_terminal() {
+        eprintln!("{text}");
+    } else {
+        eprintln!("\x1b[2m{text}\x1b[0m");
+    }
+}
+
 enum Step {
     Next,
     Leave,
@@ -178,8 +193,19 @@ async fn slash(
     match commands::parse(text).map_err(anyhow::Error::msg)? {
         Slash::Exit => return Ok(Step::Leave),
         Slash::Help => output::text(commands::HELP)?,
-        Slash::Clear => conversation.clear(),
-        Slash::System(text) => conversation.set_system(text),
+        Slash::Clear => conversation.clear().await,
+        Slash::System(text) => conversation.set_system(text).await,
+        Slash::Sessions => output::text(&conversation.sessions().await?)?,
+        Slash::Save(name) => {
+            let name = conversation.save(name).await?;
+            eprintln!("saved as {name}");
+        }
+        Slash::Load(name) => {
+            let messages = conversation.load(name).await?;
+            eprintln!("going on after {messages} messages");
+        }
+        Slash::Fork(name) => conversation.fork(name).await?,
+        Slash::Erase(name) => conversation.erase(&name).await?,
         Slash::Kv => output::line(conversation.kv())?,
         Slash::Stats => output::line(conversation.stats())?,
         Slash::Set(None) => output::text(&conversation.drawing.describe())?,
@@ -203,7 +229,7 @@ async fn change_model(
     let (library, wanted, quiet) = (host.library.clone(), name.to_owned(), host.quiet());
     tokio::task::spawn_blocking(move || host::ensure(&library, &wanted, quiet)).await??;
     let model = runtime.model(Some(name)).await?;
-    let before = std::mem::replace(&mut conversation.model, model);
+    let before = conversation.change_model(model).await;
     if before.id != conversation.model.id {
         // Its memory is of more use to the new one; a model that is busy after all stays.
         let _ = runtime.unload(before.id.clone()).await;

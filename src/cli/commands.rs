@@ -1,8 +1,11 @@
 //! What can be typed in a chat beside questions.
 
+use crate::ids::{BadSessionId, SessionId};
+
 /// The names of the commands.
-pub(super) const NAMES: [&str; 9] = [
-    "help", "clear", "system", "kv", "stats", "model", "set", "exit", "bye",
+pub(super) const NAMES: [&str; 14] = [
+    "help", "clear", "system", "kv", "stats", "model", "set", "sessions", "save", "load", "fork",
+    "erase", "exit", "bye",
 ];
 
 /// What `/help` shows.
@@ -11,6 +14,11 @@ pub(super) const HELP: &str = "\
 /clear           begin anew
 /model NAME      go on with another model, the conversation kept; without a name, list the installed ones
 /set KEY VALUE   temperature, top_k, top_p, min_p, seed or max_tokens; without a key, show what holds
+/sessions        conversations that can be gone on with; a star marks this one
+/save [NAME]     write this one to a file, under a name of its own if one is given
+/load NAME       go on with another one, also with one that an earlier run saved
+/fork NAME       go on in a copy of this one
+/erase NAME      forget one, its file too
 /kv              what the KV cache of the last answer kept
 /stats           tokens and times of the last answer
 /help            this list
@@ -36,6 +44,16 @@ pub(super) enum Slash {
     Model(Option<String>),
     /// Change one value, or show all.
     Set(Option<(String, String)>),
+    /// List the sessions.
+    Sessions,
+    /// Write this session to a file, under this name.
+    Save(Option<SessionId>),
+    /// Go on with another session.
+    Load(SessionId),
+    /// Go on in a copy of this session.
+    Fork(SessionId),
+    /// Forget a session.
+    Erase(SessionId),
     /// Leave.
     Exit,
 }
@@ -58,7 +76,12 @@ pub(super) fn parse(text: &str) -> Result<Slash, String> {
         "clear" => bare(Slash::Clear),
         "kv" => bare(Slash::Kv),
         "stats" => bare(Slash::Stats),
+        "sessions" => bare(Slash::Sessions),
         "exit" | "bye" | "quit" => bare(Slash::Exit),
+        "save" => Ok(Slash::Save(rest.map(session).transpose()?)),
+        "load" => Ok(Slash::Load(named(name, rest)?)),
+        "fork" => Ok(Slash::Fork(named(name, rest)?)),
+        "erase" => Ok(Slash::Erase(named(name, rest)?)),
         "system" => Ok(Slash::System(rest)),
         "model" => Ok(Slash::Model(rest)),
         "set" => set(rest),
@@ -73,6 +96,20 @@ fn set(rest: Option<String>) -> Result<Slash, String> {
     let pair = rest.split_once(|c: char| c.is_whitespace() || c == '=');
     let (key, value) = pair.ok_or_else(|| format!("/set {rest} needs a value"))?;
     Ok(Slash::Set(Some((key.to_owned(), value.trim().to_owned()))))
+}
+
+fn named(command: &str, rest: Option<String>) -> Result<SessionId, String> {
+    match rest {
+        Some(rest) => session(rest),
+        None => Err(format!(
+            "/{command} needs a name: /sessions lists those there are"
+        )),
+    }
+}
+
+fn session(name: String) -> Result<SessionId, String> {
+    name.parse()
+        .map_err(|bad: BadSessionId| format!("{name:?} does not do: {bad}"))
 }
 
 fn unknown(name: &str) -> String {
@@ -105,6 +142,12 @@ mod tests {
             ("system", Slash::System(None)),
             ("model smollm2", Slash::Model(own("smollm2"))),
             ("set", Slash::Set(None)),
+            ("sessions", Slash::Sessions),
+            ("save", Slash::Save(None)),
+            ("save a-1", Slash::Save("a-1".parse().ok())),
+            ("load a", Slash::Load("a".parse().unwrap())),
+            ("fork a ", Slash::Fork("a".parse().unwrap())),
+            ("erase a", Slash::Erase("a".parse().unwrap())),
             (
                 "set top_k 5",
                 Slash::Set(Some(("top_k".to_owned(), "5".to_owned()))),
@@ -127,6 +170,12 @@ mod tests {
             ("zzz", "/help lists"),
             ("clear all", "stands alone"),
             ("set top_k", "needs a value"),
+            ("sesions", "did you mean /sessions"),
+            ("load", "needs a name"),
+            ("erase", "needs a name"),
+            ("fork a b", "1 to 64 letters"),
+            ("save ../x", "1 to 64 letters"),
+            ("sessions a", "stands alone"),
         ] {
             let error = parse(text).unwrap_err();
             assert!(error.contains(part), "{text}: {error}");

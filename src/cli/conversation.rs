@@ -1,8 +1,12 @@
-//! The conversation of a chat: every turn is sent again through the chat template, so nothing is ever cut in silence.
+//! The conversation of a chat. Its words are kept here, and its cache in a session, so that a turn feeds only what is
+//! new; whatever the cache has not seen is read again, and nothing is ever cut in silence.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+
+mod shelf;
 
 use super::commands::nearest;
 use super::exit::Signal;
@@ -10,7 +14,8 @@ use super::flags::Drawing;
 use super::generate::{End, answer_json, chat_prompt, generate, kv_words, tokens_per_s};
 use super::output;
 use super::signals::Signals;
-use crate::runtime::{Finish, Runtime, ServedModel};
+use crate::ids::SessionId;
+use crate::runtime::{Draft, Finish, Runtime, ServedModel, SessionError};
 use crate::sched::FinishReason;
 use crate::text::{Message, Role};
 
@@ -34,6 +39,19 @@ pub(super) struct Conversation {
     system: Option<String>,
     turns: Vec<Message>,
     last: Option<Finish>,
+    /// Whose cache holds what was said.
+    session: Current,
+    /// Sessions that no file holds: they end with the chat.
+    loose: BTreeSet<SessionId>,
+    /// Tokens that the session's cache had evicted before the last answer; unknown of one that was loaded.
+    evicted: Option<usize>,
+}
+
+/// The session that is gone on with.
+struct Current {
+    name: SessionId,
+    /// Whether a person named it; otherwise it ends with its conversation.
+    named: bool,
 }
 
 /// How a turn ended.
@@ -54,28 +72,62 @@ impl Conversation {
         model: Arc<ServedModel>,
         drawing: Drawing,
         json: bool,
+        system: Option<String>,
     ) -> Self {
         Conversation {
             runtime,
             model,
             drawing,
             json,
-            system: None,
+            system,
             turns: Vec::new(),
             last: None,
+            session: Current::fresh(),
+            loose: BTreeSet::new(),
+            evicted: Some(0),
         }
     }
 
     /// Forgets the turns.
-    pub(super) fn clear(&mut self) {
+    pub(super) async fn clear(&mut self) {
+        self.leave(Current::fresh()).await;
         self.turns.clear();
-        self.last = None;
     }
 
     /// Forgets the turns, and sets the instructions.
-    pub(super) fn set_system(&mut self, text: Option<String>) {
+    pub(super) async fn set_system(&mut self, text: Option<String>) {
         self.system = text;
-        self.clear();
+        self.clear().await;
+    }
+
+    /// Goes on with another model, to which all that was said is new. Returns the one before.
+    pub(super) async fn change_model(&mut self, model: Arc<ServedModel>) -> Arc<ServedModel> {
+        self.end().await;
+        self.leave(Current::fresh()).await;
+        std::mem::replace(&mut self.model, model)
+    }
+
+    /// Ends all sessions that were not saved.
+    pub(super) async fn end(&mut self) {
+        for session in std::mem::take(&mut self.loose) {
+            self.drop_session(&session).await;
+        }
+    }
+
+    /// Goes on with another session; the one before ends, unless somebody named it.
+    async fn leave(&mut self, next: Current) {
+        let before = std::mem::replace(&mut self.session, next);
+        if !before.named && self.loose.remove(&before.name) {
+            self.drop_session(&before.name).await;
+        }
+        self.last = None;
+        self.evicted = Some(0);
+    }
+
+    async fn drop_session(&self, session: &SessionId) {
+        if let Err(error) = self.runtime.sessions().erase(&self.model, session).await {
+            tracing::debug!(%session, %error, "a session could not be ended");
+        }
     }
 
     /// Asks, and prints the answer as it comes. A turn that fails leaves the conversation as it was.
@@ -97,7 +149,8 @@ impl Conversation {
             .iter()
             .map(|text| Message::new(Role::System, text));
         let messages: Vec<Message> = system.chain(self.turns.iter().cloned()).collect();
-        let prompt = chat_prompt(&self.model, &messages)?;
+        let draft = self.draft()?;
+        let prompt = chat_prompt(&self.model, Some(draft), messages)?;
         let json = self.json;
         let show = |part: &str| if json { Ok(()) } else { output::answer(part) };
         let generated = generate(
@@ -120,9 +173,37 @@ impl Conversation {
             End::Stopped(signal) => Ok(Turn::Stopped(signal)),
             End::Done(finish) => {
                 let cut = finish.reason == FinishReason::Length;
+                let before = self.last.as_ref().map(|last| last.kv.evicted);
+                self.evicted = before.or(self.evicted);
                 self.last = Some(finish);
+                if !self.session.named {
+                    self.loose.insert(self.session.name.clone());
+                }
                 Ok(if cut { Turn::Cut } else { Turn::Answered })
             }
+        }
+    }
+
+    /// A turn of the session. When its cache is lost, another one begins: all that was said is here to be read again.
+    fn draft(&self) -> Result<Draft, SessionError> {
+        let sessions = self.runtime.sessions();
+        match sessions.begin(&self.model.id, &self.session.name) {
+            Err(SessionError::Unknown(_)) => sessions.begin(&self.model.id, &self.session.name),
+            begun => begun,
+        }
+    }
+
+    /// What the last turn evicted and took back, if it did.
+    pub(super) fn moved(&self) -> Option<String> {
+        let kv = &self.last.as_ref()?.kv;
+        let evicted = self
+            .evicted
+            .map_or(0, |before| kv.evicted.saturating_sub(before));
+        match (evicted, kv.recalled) {
+            (0, 0) => None,
+            (evicted, 0) => Some(format!("{evicted} tokens evicted")),
+            (0, recalled) => Some(format!("{recalled} evicted tokens recalled")),
+            (evicted, recalled) => Some(format!("{evicted} tokens evicted, {recalled} recalled")),
         }
     }
 
@@ -175,6 +256,15 @@ impl Conversation {
         changed.params()?;
         self.drawing = changed;
         Ok(())
+    }
+}
+
+impl Current {
+    fn fresh() -> Self {
+        Current {
+            name: SessionId::random(),
+            named: false,
+        }
     }
 }
 

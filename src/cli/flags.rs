@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::exit::Usage;
 use crate::config::Overrides;
-use crate::kv::Budget;
+use crate::kv::{Budget, PolicyKind};
 use crate::sample::{Defaults, RawSampling, SamplingParams, StopMatcher};
 
 /// Flags of every command.
@@ -57,7 +57,7 @@ pub(super) struct ModelFlags {
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
     /// Which tokens the KV cache keeps
-    #[arg(long, value_name = "POLICY", value_parser = ["full", "window", "streaming", "h2o"])]
+    #[arg(long, value_name = "POLICY", value_parser = PolicyKind::ALL.map(PolicyKind::name))]
     kv_policy: Option<String>,
     /// How much one sequence keeps: tokens (2048), a share of the context (25%) or a size (64MiB)
     #[arg(long, value_name = "BUDGET", value_parser = budget)]
@@ -267,38 +267,20 @@ mod tests {
 
     #[test]
     fn kv_numbers_of_the_command_line_replace_those_of_a_file() {
-        let file = "[kv]\nheavy = 7\nrecent = 9\n";
+        let file = "[kv]\npolicy = \"h2o\"\nheavy = 7\nrecent = 9\n";
         let plain = ModelFlags::default();
-        assert_eq!(
-            policy(&plain, file),
-            Policy::H2o {
-                heavy: 7,
-                recent: 9
-            }
-        );
+        assert_eq!(policy(&plain, file), Policy::h2o(7, 9).unwrap());
         let budget = ModelFlags {
             kv_budget: Some("100".to_owned()),
             ..plain.clone()
         };
-        assert_eq!(
-            policy(&budget, file),
-            Policy::H2o {
-                heavy: 50,
-                recent: 50
-            }
-        );
+        assert_eq!(policy(&budget, file), Policy::h2o(50, 50).unwrap());
         let parts = ModelFlags {
             kv_heavy: Some(256),
             kv_recent: Some(128),
             ..plain
         };
-        assert_eq!(
-            policy(&parts, file),
-            Policy::H2o {
-                heavy: 256,
-                recent: 128
-            }
-        );
+        assert_eq!(policy(&parts, file), Policy::h2o(256, 128).unwrap());
     }
 
     #[test]

@@ -8,11 +8,18 @@ use serde_json::{Value, json};
 use super::exit::Signal;
 use super::flags::Drawing;
 use super::signals::Signals;
-use crate::ids::{ModelId, RequestId, TokenId};
+use crate::ids::{ModelId, RequestId};
 use crate::kv::{KvChoice, KvReport};
-use crate::runtime::{Ask, Finish, Piece, Runtime, ServedModel};
+use crate::runtime::{Ask, Draft, Fed, Finish, Piece, Runtime, ServedModel};
 use crate::sched::Usage;
 use crate::text::{Message, RenderOptions};
+
+/// What is to be gone on with.
+pub(super) struct Prompt {
+    fed: Fed,
+    /// The session that it is a turn of.
+    draft: Option<Draft>,
+}
 
 /// What came of a generation.
 pub(super) struct Generated {
@@ -37,20 +44,35 @@ pub(super) enum End {
 pub(super) async fn generate(
     runtime: &Runtime,
     model: &ServedModel,
-    prompt: Vec<TokenId>,
+    prompt: Prompt,
     drawing: &Drawing,
     signals: &mut Signals,
     mut part: impl FnMut(&str) -> Result<()>,
 ) -> Result<Generated> {
-    let request = model.request(Ask {
+    let Prompt { fed, mut draft } = prompt;
+    let ask = Ask {
         id: RequestId::random(),
-        prompt,
+        prompt: fed.ids,
         max_tokens: drawing.limit(),
         ignore_eos: false,
         sampling: drawing.params()?,
-        kv: KvChoice::default(),
-    })?;
+        kv: KvChoice {
+            // A conversation goes on past the context; one answer ends with it, as the configuration says.
+            beyond_context: draft.as_ref().map(|_| true),
+            ..KvChoice::default()
+        },
+        system_tokens: fed.system_tokens,
+        tenant: String::new(),
+        session: None,
+    };
+    let request = match &mut draft {
+        Some(draft) => model.turn(ask, draft)?,
+        None => model.request(ask)?,
+    };
     let mut answer = runtime.generate(model, request, drawing.matcher()?).await?;
+    if let Some(draft) = draft {
+        answer = answer.in_session(draft);
+    }
     let mut text = String::new();
     loop {
         let piece = tokio::select! {
@@ -77,14 +99,29 @@ pub(super) async fn generate(
     }
 }
 
-/// The prompt of a chat.
+/// The prompt of a chat: all of it, or what the session under work has not seen.
 ///
 /// # Errors
 /// When the template refuses the messages.
-pub(super) fn chat_prompt(model: &ServedModel, messages: &[Message]) -> Result<Vec<TokenId>> {
-    Ok(model
-        .template
-        .render_ids(&model.tokenizer, messages, &render_options())?)
+pub(super) fn chat_prompt(
+    model: &ServedModel,
+    mut draft: Option<Draft>,
+    messages: Vec<Message>,
+) -> Result<Prompt> {
+    let fed = model.chat(draft.as_mut(), messages, &render_options())?;
+    Ok(Prompt { fed, draft })
+}
+
+/// The prompt of a text, as it is.
+///
+/// # Errors
+/// When the text is too long.
+pub(super) fn text_prompt(model: &ServedModel, text: &str) -> Result<Prompt> {
+    let fed = Fed {
+        ids: model.text(None, text)?,
+        system_tokens: 0,
+    };
+    Ok(Prompt { fed, draft: None })
 }
 
 /// How this program renders a chat.

@@ -9,10 +9,11 @@ use anyhow::{Context, Result};
 use super::flags::Global;
 use super::{progress, variable};
 use crate::config::{self, Inputs, Loaded, Overrides, Settings};
-use crate::llama;
+use crate::llama::{self, KvMemory};
 use crate::runtime::{self, DiskModels, Runtime, Sections};
 use crate::store::{Catalog, Fetch, Home, Installed, Library, PullRequest, StoreError};
 use crate::telemetry::{self, AuditLog, Guard, Metrics, Mode};
+use crate::units::ByteSize;
 
 /// Settings and what they lead to. Nothing is written before [`Host::start_log`] or [`Host::boot`].
 pub(super) struct Host {
@@ -87,7 +88,16 @@ impl Host {
     pub(super) fn models(&self) -> (DiskModels, usize, String) {
         let settings = self.settings();
         let (threads, reason) = llama::set_threads(&settings.model);
+        let memory = KvMemory {
+            dtype: settings.kv.dtype,
+            grid: settings.scheduler.prefill_tokens,
+            prefix_bytes: bytes(settings.kv.prefix_bytes),
+            parked_bytes: bytes(settings.kv.parked_bytes),
+            folder: Some(self.home().root().to_owned()),
+            ..KvMemory::default()
+        };
         let models = DiskModels::new(self.library.clone(), settings.model.clone());
+        let models = models.with_memory(memory);
         tracing::info!(threads, reason, device = %llama::describe(), "compute");
         (models, threads, reason)
     }
@@ -217,4 +227,8 @@ fn project_catalog() -> Option<PathBuf> {
     let same = |users: PathBuf| users.canonicalize().ok() == folder.canonicalize().ok();
     let file = folder.join("models.json");
     (file.is_file() && !users.is_some_and(same)).then_some(file)
+}
+
+fn bytes(size: ByteSize) -> usize {
+    usize::try_from(size.bytes()).unwrap_or(usize::MAX)
 }

@@ -9,16 +9,19 @@ use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 mod bench;
+mod calibrate;
 mod chat;
 mod commands;
 mod config;
 mod conversation;
 mod daemon;
 mod doctor;
+mod eval;
 mod exit;
 mod flags;
 mod generate;
 mod host;
+mod kept;
 mod lines;
 mod models;
 mod output;
@@ -94,6 +97,10 @@ enum Command {
     Template(tokenize::TemplateArgs),
     /// Measure how well a model predicts a text
     Perplexity(perplexity::Args),
+    /// Find out which KV heads need how much of the cache, and write it down
+    Calibrate(calibrate::Args),
+    /// Measure what bounding the KV cache costs: perplexity, needles, RULER, dialogues
+    Eval(Box<eval::Args>),
     /// Time prefill and decoding
     Bench(bench::Args),
     /// Show or check the settings
@@ -135,6 +142,8 @@ fn dispatch(Cli { global, command }: Cli) -> anyhow::Result<Exit> {
         Some(Command::Tokenize(args)) => tokenize::tokenize(&global, &args),
         Some(Command::Template(args)) => tokenize::template(&global, &args),
         Some(Command::Perplexity(args)) => perplexity::run(&global, &args),
+        Some(Command::Calibrate(args)) => calibrate::run(&global, &args),
+        Some(Command::Eval(args)) => eval::run(&global, &args),
         Some(Command::Bench(args)) => bench::run(&global, &args),
         Some(Command::Config(args)) => config::run(&global, &args),
         Some(Command::Doctor(args)) => doctor::run(&global, &args),

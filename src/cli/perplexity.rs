@@ -27,6 +27,12 @@ pub(super) struct Args {
     /// Measure this many tokens; absent = all that the context holds
     #[arg(long, value_name = "N")]
     tokens: Option<usize>,
+    /// Count only the last so many predictions
+    #[arg(long, value_name = "N")]
+    tail: Option<usize>,
+    /// Pass over so many tokens of the text first
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    skip: usize,
     /// Cut the text to this many characters before it is tokenized
     #[arg(long, value_name = "N")]
     chars: Option<usize>,
@@ -59,10 +65,17 @@ pub(super) fn run(global: &Global, args: &Args) -> Result<Exit> {
 
     let text = first_chars(&text, args.chars);
     let mut ids = model.tokenizer.encode(text, Specials::Parse)?;
-    let wanted = args.tokens.unwrap_or(context);
+    ids.drain(..args.skip.min(ids.len()));
+    let settings = host.settings();
+    let policy = match args.flags.names_kv() {
+        true => KvChoice::default().resolve(&settings.kv, context, forward.kv_shape())?,
+        false => Policy::full(),
+    };
+    let wanted = args.tokens.unwrap_or(context.min(ids.len()));
     anyhow::ensure!(
-        wanted <= context,
-        "{wanted} tokens do not fit the context of {context}: lower --tokens"
+        wanted <= context || (policy.beyond_context && policy.capacity().is_some()),
+        "{wanted} tokens do not fit the context of {context}: lower --tokens, or bound the cache with --kv-policy and \
+         let it run on with --set kv.beyond_context=true"
     );
     if let Some(tokens) = args.tokens.filter(|&tokens| tokens > ids.len()) {
         anyhow::bail!(
@@ -72,15 +85,11 @@ pub(super) fn run(global: &Global, args: &Args) -> Result<Exit> {
     }
     ids.truncate(wanted);
 
-    let settings = host.settings();
-    let policy = match args.flags.names_kv() {
-        true => KvChoice::default().resolve(&settings.kv, context, forward.kv_shape())?,
-        false => Policy::Full,
-    };
     let options = PerplexityOptions {
         policy,
         stepwise: args.stepwise,
         chunk: settings.model.prefill_chunk,
+        tail: args.tail,
     };
     let bar = bar(ids.len(), host.quiet());
     let nll = perplexity(&mut forward, &ids, &options, &mut |fed| {
@@ -96,6 +105,9 @@ pub(super) fn run(global: &Global, args: &Args) -> Result<Exit> {
             "dtype": dtype,
             "kv": nll.kv,
             "stepwise": args.stepwise,
+            "tail": args.tail,
+            "steps": nll.steps,
+            "resident_bytes": super::bench::resident(),
         }))?;
     } else {
         output::line(format!(
@@ -103,6 +115,12 @@ pub(super) fn run(global: &Global, args: &Args) -> Result<Exit> {
             nll.perplexity, nll.mean_nll, nll.tokens
         ))?;
         output::line(super::generate::kv_words(&nll.kv))?;
+        if let Some(steps) = &nll.steps {
+            output::line(format!(
+                "a step took {:.2} ms once the budget was filled and {:.2} ms at the end ({:.2} times)",
+                steps.first_ms, steps.last_ms, steps.ratio
+            ))?;
+        }
     }
     Ok(Exit::Done)
 }

@@ -7,12 +7,14 @@ use anyhow::{Context, Result};
 
 use super::exit::{Exit, Usage};
 use super::flags::{Drawing, Global, ModelFlags, SamplingFlags};
-use super::generate::{End, answer_json, chat_prompt, generate};
+use super::generate::{End, answer_json, chat_prompt, generate, text_prompt};
 use super::host::Host;
+use super::kept;
 use super::output;
 use super::signals::Signals;
 use crate::config::Overrides;
-use crate::sched::FinishReason;
+use crate::kv::KvChoice;
+use crate::sched::{FinishReason, Forward};
 use crate::text::{Message, Role};
 
 /// The flags of `run`.
@@ -28,6 +30,9 @@ pub(super) struct Args {
     /// Continue the prompt as it is, without the model's chat template
     #[arg(long)]
     raw: bool,
+    /// Show first which tokens of the prompt the cache keeps: coloured by their score, evicted ones grey
+    #[arg(long)]
+    show_kv: bool,
     /// Print one JSON object when the answer is complete
     #[arg(long)]
     json: bool,
@@ -49,6 +54,9 @@ pub(super) fn run(global: &Global, args: Args) -> Result<Exit> {
     let prompt = prompt(&args.prompt)?;
     host.start_log()?;
     host.ensure(&args.model)?;
+    if args.show_kv {
+        return show(&host, &args, prompt, &drawing);
+    }
     actix::System::new().block_on(answer(&host, &args, prompt, &drawing))
 }
 
@@ -74,18 +82,69 @@ fn prompt(words: &[String]) -> Result<String> {
     Ok(words.collect::<Vec<_>>().join(" "))
 }
 
-async fn answer(host: &Host, args: &Args, prompt: String, drawing: &Drawing) -> Result<Exit> {
-    let runtime = host.boot(None)?;
-    let model = runtime.model(Some(&args.model)).await?;
+/// The messages of the command line.
+fn messages(args: &Args, prompt: String) -> Vec<Message> {
+    let system = args
+        .system
+        .iter()
+        .map(|text| Message::new(Role::System, text));
+    system.chain([Message::new(Role::User, prompt)]).collect()
+}
+
+/// The prompt as the cache keeps it, and then the answer; without actors, for the cache is looked into.
+fn show(host: &Host, args: &Args, prompt: String, drawing: &Drawing) -> Result<Exit> {
+    let (models, ..) = host.models();
+    let (model, mut forward) = models.load(&args.model)?;
     let ids = if args.raw {
         model.tokenizer.encode_prompt(&prompt)?
     } else {
-        let system = args
-            .system
-            .iter()
-            .map(|text| Message::new(Role::System, text));
-        let messages: Vec<_> = system.chain([Message::new(Role::User, prompt)]).collect();
-        chat_prompt(&model, &messages)?
+        let template = model.template.clone();
+        let template = template.unwrap_or_else(crate::text::ChatTemplate::chatml);
+        let options = crate::text::RenderOptions::default();
+        template.render_ids(&model.tokenizer, &messages(args, prompt), &options)?
+    };
+    let context = forward.model().context();
+    let settings = host.settings();
+    let policy = KvChoice::default().resolve(&settings.kv, context, forward.kv_shape())?;
+    let room = context.saturating_sub(ids.len());
+    let mut reading = kept::Reading {
+        forward: &mut forward,
+        tokenizer: &model.tokenizer,
+        policy,
+        sampling: drawing.params()?,
+        eos: &model.eos,
+        chunk: settings.scheduler.prefill_tokens,
+    };
+    let (tokens, next) = reading.read(&ids)?;
+    if !args.json {
+        kept::draw(&tokens)?;
+    }
+    let limit = drawing.limit().unwrap_or(room).min(room);
+    let mut text = String::new();
+    let kv = reading.answer(&ids, next, limit, |part| {
+        text.push_str(part);
+        if args.json {
+            Ok(())
+        } else {
+            output::answer(part)
+        }
+    })?;
+    if args.json {
+        output::json(&serde_json::json!({ "prompt": tokens, "text": text, "kv": kv }))?;
+    } else {
+        output::line("")?;
+        output::line(super::generate::kv_words(&kv))?;
+    }
+    Ok(Exit::Done)
+}
+
+async fn answer(host: &Host, args: &Args, prompt: String, drawing: &Drawing) -> Result<Exit> {
+    let runtime = host.boot(None)?;
+    let model = runtime.model(Some(&args.model)).await?;
+    let prompt = if args.raw {
+        text_prompt(&model, &prompt)?
+    } else {
+        chat_prompt(&model, None, messages(args, prompt))?
     };
     // Until here a signal ends the process by itself.
     let mut signals = Signals::listen().context("cannot listen for signals")?;
@@ -96,7 +155,7 @@ async fn answer(host: &Host, args: &Args, prompt: String, drawing: &Drawing) -> 
             output::answer(part)
         }
     };
-    let generated = generate(&runtime, &model, ids, drawing, &mut signals, stream).await?;
+    let generated = generate(&runtime, &model, prompt, drawing, &mut signals, stream).await?;
     if args.json {
         output::json(&answer_json(&model.id, &generated))?;
     } else {
