@@ -91,7 +91,7 @@ impl Default for Config {
             pool: hybrid.pool,
             blend: 0.5,
             age: 1.0,
-            summaries: 0.01,
+            summaries: 0.0,
             protect_system: true,
             classes: None,
             dtype: KvDtype::Auto,

@@ -102,13 +102,13 @@ impl Hybrid {
     /// Both scores are brought to attention per query before they are blended.
     pub(super) fn importance(&self, head: &HeadView<'_>) -> Vec<f32> {
         let steady = 1.0 - self.decay;
-        let slow = self.age != 0.0;
         (0..head.positions.len())
             .map(|slot| {
-                let age = if slow {
-                    head.age(slot).powf(self.age)
-                } else {
-                    1.0
+                // This runs for every slot of every head at every step: no power where none is needed.
+                let age = match self.age {
+                    0.0 => 1.0,
+                    1.0 => head.age(slot),
+                    power => head.age(slot).powf(power),
                 };
                 let long = head.sums[slot] / age;
                 let short = head.fast[slot] * steady;
