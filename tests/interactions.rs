@@ -154,6 +154,18 @@ fn decode(seq: u64, token: TokenId, position: usize) -> Row {
     }
 }
 
+/// Token `position` of a sequence that is fed one by one; the first opens it.
+fn fed(token: TokenId, position: usize, policy: &Policy) -> Row {
+    Row {
+        open: (position == 0).then(|| Open {
+            policy: policy.clone(),
+            sampling: SamplingParams::default(),
+            origin: Origin::Empty,
+        }),
+        ..decode(0, token, position)
+    }
+}
+
 /// Greedy text after `logits`, and the last row of logits.
 fn generate(
     model: &mut LlamaForward,
@@ -417,14 +429,7 @@ fn rotating_all_keys_anew_changes_no_logit_when_nothing_was_evicted() {
     let mut model = case.model(KvDtype::Auto);
     let mut rebased = Vec::new();
     for (position, &token) in tokens.iter().enumerate() {
-        let row = Row {
-            open: (position == 0).then(|| Open {
-                policy: policy.clone(),
-                sampling: SamplingParams::default(),
-                origin: Origin::Empty,
-            }),
-            ..decode(0, token, position)
-        };
+        let row = fed(token, position, &policy);
         let (logits, kv, _) = run(&mut model, vec![row]).swap_remove(0);
         rebased.push((logits, kv.rebased));
     }
@@ -442,14 +447,7 @@ fn rotating_all_keys_anew_changes_no_logit_when_nothing_was_evicted() {
     let compute = Compute::choose(Dtype::Float32);
     let mut unlimited = LlamaForward::new(Llama::load(&checkpoint, compute, 16, None).unwrap());
     for (position, &token) in tokens.iter().enumerate() {
-        let row = Row {
-            open: (position == 0).then(|| Open {
-                policy: policy.clone(),
-                sampling: SamplingParams::default(),
-                origin: Origin::Empty,
-            }),
-            ..decode(0, token, position)
-        };
+        let row = fed(token, position, &policy);
         let (logits, kv, _) = run(&mut unlimited, vec![row]).swap_remove(0);
         assert_eq!(kv.rebased, 0);
         close(
@@ -468,14 +466,7 @@ fn positions_stay_in_order_after_a_burst_over_gaps() {
     policy.beyond_context = true;
     let mut model = case.model(KvDtype::Auto);
     for position in 0..700 {
-        let row = Row {
-            open: (position == 0).then(|| Open {
-                policy: policy.clone(),
-                sampling: SamplingParams::default(),
-                origin: Origin::Empty,
-            }),
-            ..decode(0, (position * 7 % VOCAB) as TokenId, position)
-        };
+        let row = fed((position * 7 % VOCAB) as TokenId, position, &policy);
         let (logits, kv, _) = run(&mut model, vec![row]).swap_remove(0);
         assert!(logits.iter().all(|l| l.is_finite()));
         if position > 20 {
@@ -514,6 +505,23 @@ fn positions_stay_in_order_after_a_burst_over_gaps() {
 }
 
 #[test]
+fn a_burst_while_decoding_ranks_by_the_queries_so_far() {
+    let case = Case::new(17);
+    let tokens = text(100, 17);
+    let policy = Policy::expected(24, 2, 4).unwrap();
+    let mut model = case.model(KvDtype::Auto);
+    for (position, &token) in tokens.iter().enumerate() {
+        run(&mut model, vec![fed(token, position, &policy)]);
+    }
+    let sets = kept(&model, 0);
+    assert!(sets.iter().all(|set| set.len() < 88), "no burst came");
+    assert!(
+        sets.iter().any(|set| *set != sets[0]),
+        "without ranks all heads keep the oldest: {sets:?}"
+    );
+}
+
+#[test]
 fn int8_keys_survive_a_new_rotation() {
     let case = Case::new(7);
     let tokens = text(330, 7);
@@ -524,14 +532,7 @@ fn int8_keys_survive_a_new_rotation() {
         let mut model = case.model(dtype);
         let mut all = Vec::new();
         for (position, &token) in tokens.iter().enumerate() {
-            let row = Row {
-                open: (position == 0).then(|| Open {
-                    policy: policy.clone(),
-                    sampling: SamplingParams::default(),
-                    origin: Origin::Empty,
-                }),
-                ..decode(0, token, position)
-            };
+            let row = fed(token, position, &policy);
             let (logits, kv, _) = run(&mut model, vec![row]).swap_remove(0);
             all.push((logits, kv));
         }

@@ -1,6 +1,6 @@
 //! The slots of one KV head of one layer: which position lies where, and what it scored.
 
-use super::policy::{Fast, HeadView, Need, QueryStats};
+use super::policy::{HeadView, Need, QueryStats};
 use super::{Policy, Score};
 
 /// Positions and scores by slot. Slots are a set: their order says nothing about time, and all are in use.
@@ -121,10 +121,9 @@ impl HeadSlots {
 
     /// Adds what one decode query paid. `mass` is by slot.
     pub fn step(&mut self, need: &Need, mass: &[f32]) {
-        let (fast, keep) = match need.fast {
-            Fast::Nothing | Fast::Window(_) => (&[][..], 1.0),
-            Fast::LastRow => (mass, 0.0),
-            Fast::Decay(decay) | Fast::WindowThenDecay { decay, .. } => (mass, decay),
+        let (fast, keep) = match need.fast.step() {
+            None => (&[][..], 1.0),
+            Some(keep) => (mass, keep),
         };
         let sums = if need.sums { mass } else { &[] };
         self.pay(&Paid { sums, fast, keep });

@@ -3,9 +3,10 @@
 use tch::{Kind, TchError, Tensor};
 
 use super::attention::{Attended, Attention, Queries};
-use super::cache::{Reading, SequenceCache};
+use super::cache::SequenceCache;
 use super::linear::Linear;
 use super::names::Part;
+use super::reading::Reading;
 use super::rope::{Rope, Rotation};
 use super::weights::{self, Weights};
 use super::{LlamaError, ModelConfig};

@@ -9,9 +9,10 @@ use super::cold::{Cold, PAGE};
 use super::head::{HeadCache, shared_len};
 use super::kv_rows::{Fresh, Place};
 use super::node::Node;
+use super::reading::Reading;
 use super::rope::Rope;
 use crate::kv::policy::adaptive;
-use crate::kv::{Fast, HeadSlots, KvReport, KvShape, Policy, QueryStats, Spread, Summary, When};
+use crate::kv::{HeadSlots, KvReport, KvShape, Policy, QueryStats, Spread, Summary, When};
 use crate::sched::Phase;
 use crate::store::SpillFile;
 
@@ -38,16 +39,6 @@ pub(super) struct SequenceCache {
     /// Whether the last row was part of a prompt that goes on.
     mid_prompt: bool,
     peak_bytes: usize,
-}
-
-/// What a row of tokens means for scores: set before its layers are computed.
-#[derive(Debug, Clone)]
-pub(super) struct Reading {
-    /// The weight of each query for the second score.
-    pub(super) weights: Vec<f32>,
-    /// What the second score keeps of what it was before the row; within it, before each query.
-    pub(super) keep_row: f32,
-    pub(super) keep_query: f32,
 }
 
 impl SequenceCache {
@@ -167,72 +158,32 @@ impl SequenceCache {
 
     /// How the queries of a row weigh for the second score.
     pub(super) fn reading(&mut self, tokens: usize, phase: Phase) -> Reading {
-        let need = self.policy.need();
-        let Phase::Prompt { left } = phase else {
-            let keep = match need.fast {
-                Fast::Decay(decay) | Fast::WindowThenDecay { decay, .. } => decay,
-                Fast::LastRow => 0.0,
-                Fast::Nothing | Fast::Window(_) => 1.0,
-            };
-            let weight = f32::from(!matches!(need.fast, Fast::Nothing | Fast::Window(_)));
-            return Reading {
-                weights: vec![weight; tokens],
-                keep_row: keep,
-                keep_query: keep,
-            };
-        };
-        // In bounded memory, every chunk ends as a prompt does.
-        let streaming = self.policy.reading == crate::kv::Reading::Streaming;
-        let left = if streaming { 0 } else { left };
-        let fresh = streaming || !self.mid_prompt;
-        if let Fast::Decay(decay) = need.fast {
-            let weights = (0..tokens)
-                .map(|i| decay.powi((tokens - 1 - i) as i32))
-                .collect();
-            return Reading {
-                weights,
-                keep_row: decay.powi(tokens as i32),
-                keep_query: decay,
-            };
+        let reading = Reading::of(&self.policy, tokens, phase, self.mid_prompt);
+        if let Phase::Prompt { .. } = phase {
+            // A window that keeps nothing of before begins here.
+            if reading.keep_row == 0.0 {
+                self.observed = 0;
+            }
+            self.observed += reading.weights.iter().filter(|&&w| w > 0.0).count();
         }
-        let window = need.window();
-        if need.fast == Fast::LastRow {
-            // Only the newest query counts, whatever was observed before.
-            return Reading {
-                weights: (0..tokens).map(|i| f32::from(i + 1 == tokens)).collect(),
-                keep_row: 0.0,
-                keep_query: 0.0,
-            };
-        }
-        let weights: Vec<f32> = (0..tokens)
-            .map(|i| f32::from(tokens - 1 - i + left < window))
-            .collect();
-        if fresh {
-            self.observed = 0;
-        }
-        self.observed += weights.iter().filter(|&&w| w > 0.0).count();
-        Reading {
-            keep_row: f32::from(!fresh),
-            keep_query: 1.0,
-            weights,
-        }
+        reading
     }
 
     /// Counts `tokens` as fed and brings every head down to its budget, if it is time to. Returns the whole blocks of
-    /// a prompt that has ended, of `freeze` positions each, for others to share.
+    /// a prompt that has ended, of `grid` positions each, for others to share.
     pub(super) fn finish_row(
         &mut self,
         tokens: usize,
         phase: Phase,
         rope: &Rope,
-        freeze: Option<usize>,
+        grid: usize,
     ) -> Result<Vec<Arc<Node>>, TchError> {
         self.seen += tokens;
         self.next += tokens;
         match phase {
             Phase::Decode => {
                 self.mid_prompt = false;
-                self.step()?;
+                self.step(rope)?;
                 Ok(Vec::new())
             }
             Phase::Prompt { left } => {
@@ -240,9 +191,7 @@ impl SequenceCache {
                 self.mid_prompt = left > 0;
                 let streaming = self.policy.reading == crate::kv::Reading::Streaming;
                 if !streaming {
-                    if let Some(grid) = freeze {
-                        self.freeze(grid)?;
-                    }
+                    self.freeze(grid)?;
                     if left > 0 {
                         return Ok(Vec::new());
                     }
@@ -265,20 +214,6 @@ impl SequenceCache {
             let start = shared_len(&cache.shared);
             !cache.evicted_once && cache.rebased == 0 && cache.seen >= start + grid
         };
-        if !whole(self) {
-            return Ok(());
-        }
-        // Bookkeeping is of this moment: only the block that ends here can carry it.
-        let history = self
-            .layers
-            .iter()
-            .map(|heads| {
-                heads
-                    .iter()
-                    .map(|head| (head.slots.clone(), head.stats.clone()))
-                    .collect()
-            })
-            .collect::<Vec<Vec<(HeadSlots, QueryStats)>>>();
         while whole(self) {
             let start = shared_len(&self.shared);
             let mut pairs = Vec::with_capacity(self.layers.len());
@@ -293,19 +228,28 @@ impl SequenceCache {
                 }
                 pairs.push(row);
             }
-            let ends_here = start + grid == self.seen;
+            // Bookkeeping is of this moment: only the block that ends here can carry it.
+            let history = match start + grid == self.seen {
+                true => self.history(),
+                false => Vec::new(),
+            };
             self.shared.push(Arc::new(Node {
                 start,
                 len: grid,
                 pairs,
-                history: if ends_here {
-                    history.clone()
-                } else {
-                    Vec::new()
-                },
+                history,
             }));
         }
         Ok(())
+    }
+
+    /// What every head knows now.
+    fn history(&self) -> Vec<Vec<(HeadSlots, QueryStats)>> {
+        let of = |head: &HeadCache| (head.slots.clone(), head.stats.clone());
+        self.layers
+            .iter()
+            .map(|heads| heads.iter().map(of).collect())
+            .collect()
     }
 
     /// The cut when a prompt, or a chunk in bounded memory, has been read.
@@ -349,7 +293,7 @@ impl SequenceCache {
     }
 
     /// One token more than the budget: one slot is recycled in place.
-    fn step(&mut self) -> Result<(), TchError> {
+    fn step(&mut self, rope: &Rope) -> Result<(), TchError> {
         if self.policy.capacity().is_none() {
             return self.cool();
         }
@@ -359,17 +303,16 @@ impl SequenceCache {
                 .saturating_sub(head.capacity.unwrap_or(usize::MAX))
         };
         let over = self.layers.iter().flatten().map(most).max().unwrap_or(0);
-        let due = match self.policy.when {
-            When::EachStep => over > 0,
-            When::Burst(burst) => over >= burst.max(1),
-            When::PromptEnd => over > 0,
+        let allowed = match self.policy.when {
+            When::Burst(burst) => burst.max(1) - 1,
+            When::EachStep | When::PromptEnd => 0,
         };
-        if !due {
+        if over <= allowed {
             return self.cool();
         }
         if self.policy.when != When::EachStep || over > 1 || !self.shared.is_empty() {
-            let rope_free = self.layers.iter().map(|_| Vec::new()).collect::<Vec<_>>();
-            return self.cut(&rope_free);
+            let queries = self.future_queries(rope);
+            return self.cut(&queries);
         }
         let epoch = self.rebased;
         self.evicted_once = true;

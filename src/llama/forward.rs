@@ -237,13 +237,14 @@ impl LlamaForward {
                     Hidden::Device(hidden)
                 }
             };
-            let freeze = Some(self.memory.grid);
             let mut ended = Vec::with_capacity(spans.len());
             for span in spans {
-                ended.push(
-                    span.cache
-                        .finish_row(span.tokens, span.phase, rope, freeze)?,
-                );
+                ended.push(span.cache.finish_row(
+                    span.tokens,
+                    span.phase,
+                    rope,
+                    self.memory.grid,
+                )?);
             }
             self.publish(rows, &mut open, &skipped, ended);
             Some(hidden)

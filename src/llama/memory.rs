@@ -1,6 +1,7 @@
 //! Where caches go when no request is at work on them: prefixes that prompts share, snapshots of evicted state, and
 //! parked sessions.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use super::node::Node;
 use super::{Compute, ModelConfig};
 use crate::ids::TokenId;
 use crate::kv::tree::{Namespace, PrefixTree, Weigh};
-use crate::kv::{KvDtype, KvShape, Reading, RowKind};
+use crate::kv::{KvDtype, KvShape, Policy, Reading, RowKind};
 use crate::store::state_file::Sha256Hex;
 
 /// How the caches of a model are kept.
@@ -99,9 +100,7 @@ pub(super) struct Prefixes {
 #[derive(Debug, Clone)]
 pub(super) struct Share {
     prompt: Arc<[TokenId]>,
-    tenant: String,
-    policy: u64,
-    need: String,
+    namespace: Namespace,
     reading: Reading,
     /// The newest state at a grid position, in bounded reading.
     snapshot: Option<(usize, Arc<Snapshot>)>,
@@ -124,12 +123,10 @@ impl Prefixes {
         prompt: &Arc<[TokenId]>,
         tenant: &str,
     ) -> Share {
-        let policy = cache.policy().clone();
+        let policy = cache.policy();
         let share = Share {
             prompt: prompt.clone(),
-            tenant: tenant.to_owned(),
-            policy: policy.fingerprint(),
-            need: format!("{:?}", policy.need()),
+            namespace: namespace(tenant, policy),
             reading: policy.reading,
             snapshot: None,
         };
@@ -137,17 +134,16 @@ impl Prefixes {
         let window = policy.need().window().max(1);
         let usable = prompt.len().saturating_sub(window) / self.grid * self.grid;
         let tokens = &prompt[..usable];
-        match policy.reading {
+        match share.reading {
             Reading::Exact => {
-                let hit = self.blocks.lookup(&share.namespace(), tokens);
+                let hit = self.blocks.lookup(&share.namespace, tokens);
                 if let Some(miss) = &hit.missed {
                     tracing::debug!(cached = hit.blocks.len() * self.grid, prompt = prompt.len(), %miss, "prefix");
                 }
                 cache.adopt(hit.blocks);
             }
             Reading::Streaming => {
-                if let Some((_, snapshot)) =
-                    self.snapshots.lookup_deepest(&share.namespace(), tokens)
+                if let Some((_, snapshot)) = self.snapshots.lookup_deepest(&share.namespace, tokens)
                 {
                     *cache = snapshot.cache.clone();
                 }
@@ -169,17 +165,17 @@ impl Prefixes {
 
     /// A prompt was read to its end: what it computed is there for others.
     pub(super) fn publish(&mut self, share: Share, blocks: &[Arc<Node>]) {
-        let namespace = share.namespace();
         // A block without its own score history cannot be the end of a hit.
         let whole = blocks.iter().take_while(|node| !node.history.is_empty());
         let count = whole.count();
         if count > 0 && blocks.iter().all(|node| node.len == self.grid) {
             let tokens = &share.prompt[..count * self.grid];
-            self.blocks.publish(&namespace, tokens, &blocks[..count]);
+            self.blocks
+                .publish(&share.namespace, tokens, &blocks[..count]);
         }
         if let Some((at, snapshot)) = share.snapshot {
             self.snapshots
-                .publish_at(&namespace, &share.prompt[..at], snapshot);
+                .publish_at(&share.namespace, &share.prompt[..at], snapshot);
         }
     }
 
@@ -205,17 +201,15 @@ impl Prefixes {
     }
 }
 
-impl Share {
-    fn namespace(&self) -> Namespace {
-        use std::hash::{DefaultHasher, Hash, Hasher};
-        let mut hasher = DefaultHasher::new();
-        match self.reading {
-            Reading::Exact => self.need.hash(&mut hasher),
-            Reading::Streaming => self.policy.hash(&mut hasher),
-        }
-        Namespace {
-            tenant: self.tenant.clone(),
-            fingerprint: hasher.finish(),
-        }
+/// Who shares with whom: blocks between policies that read prompts alike, snapshots within one policy.
+fn namespace(tenant: &str, policy: &Policy) -> Namespace {
+    let mut hasher = DefaultHasher::new();
+    match policy.reading {
+        Reading::Exact => format!("{:?}", policy.need()).hash(&mut hasher),
+        Reading::Streaming => policy.fingerprint().hash(&mut hasher),
+    }
+    Namespace {
+        tenant: tenant.to_owned(),
+        fingerprint: hasher.finish(),
     }
 }

@@ -20,6 +20,7 @@ mod names;
 mod node;
 mod packed;
 mod perplexity;
+mod reading;
 mod rope;
 mod session;
 mod settings;

@@ -1,7 +1,5 @@
 //! What a policy must be told about attention, and what it sees of a head when it decides.
 
-use super::Policy;
-
 /// The second, short-lived score of a slot: what it follows.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Fast {
@@ -20,6 +18,17 @@ pub enum Fast {
         /// The factor of a decode step.
         decay: f32,
     },
+}
+
+impl Fast {
+    /// What a decode step keeps of the score before it adds the step's attention; `None` when it leaves it alone.
+    pub fn step(self) -> Option<f32> {
+        match self {
+            Fast::Nothing | Fast::Window(_) => None,
+            Fast::LastRow => Some(0.0),
+            Fast::Decay(decay) | Fast::WindowThenDecay { decay, .. } => Some(decay),
+        }
+    }
 }
 
 /// What attention and the cache have to hand over for a policy.
@@ -60,22 +69,6 @@ impl Need {
             Fast::Nothing | Fast::Decay(_) => 0,
         }
     }
-
-    /// What both needs ask for together, if one pass can serve both.
-    pub fn union(self, other: Need) -> Option<Need> {
-        let fast = match (self.fast, other.fast) {
-            (a, b) if a == b => a,
-            (Fast::Nothing, fast) | (fast, Fast::Nothing) => fast,
-            _ => return None,
-        };
-        Some(Need {
-            sums: self.sums || other.sums,
-            fast,
-            norms: self.norms || other.norms,
-            keys: self.keys || other.keys,
-            queries: self.queries || other.queries,
-        })
-    }
 }
 
 /// Statistics of one KV head's queries before rotation, over its query group: what `expected` estimates from.
@@ -112,12 +105,5 @@ impl HeadView<'_> {
     /// Queries that have seen the key at `slot`: its own and all later ones.
     pub(super) fn age(&self, slot: usize) -> f32 {
         (self.seen.saturating_sub(self.positions[slot])).max(1) as f32
-    }
-}
-
-impl Policy {
-    /// Whether two policies read a prompt in the same way, so that one pass over it serves both.
-    pub fn reads_like(&self, other: &Policy) -> bool {
-        self.need().union(other.need()).is_some()
     }
 }

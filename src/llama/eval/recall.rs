@@ -1,6 +1,7 @@
 //! Questions about a context that was compressed first: every policy starts from one prefill of the context, and all
 //! of them answer side by side in one batch.
 
+use super::best;
 use super::curve::Variant;
 use crate::ids::{SeqId, TokenId};
 use crate::kv::{KvReport, Policy};
@@ -255,12 +256,4 @@ fn run(model: &mut dyn Forward, rows: Vec<Row>) -> Result<Vec<(Vec<f32>, KvRepor
         .into_iter()
         .map(|row| (row.logits, row.kv))
         .collect())
-}
-
-fn best(logits: &[f32]) -> TokenId {
-    let top = logits
-        .iter()
-        .enumerate()
-        .max_by(|a, b| a.1.total_cmp(b.1).then(b.0.cmp(&a.0)));
-    top.map_or(0, |(index, _)| index as TokenId)
 }

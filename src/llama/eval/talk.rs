@@ -1,5 +1,6 @@
 //! A conversation of many turns under several policies, in lockstep: each speaks its own replies.
 
+use super::best;
 use super::curve::Variant;
 use crate::ids::{SeqId, TokenId};
 use crate::kv::KvReport;
@@ -96,12 +97,4 @@ fn plan(rows: Vec<Row>) -> Plan {
         rows,
         ended: Vec::new(),
     }
-}
-
-fn best(logits: &[f32]) -> TokenId {
-    let top = logits
-        .iter()
-        .enumerate()
-        .max_by(|a, b| a.1.total_cmp(b.1).then(b.0.cmp(&a.0)));
-    top.map_or(0, |(index, _)| index as TokenId)
 }

@@ -1,0 +1,157 @@
+//! Grouped-query attention over a sequence's segments, and the attention that every slot received.
+//!
+//! Two paths compute the same: the kernels take single queries over rows where they lie, in any type; libtorch's
+//! products take whole chunks. One softmax spans all segments, so scores are always the global ones. On a CPU exact
+//! scores cost little on top of an eager softmax; they are never approximated.
+
+mod chunk;
+mod steps;
+
+use tch::{TchError, Tensor};
+
+use super::ModelConfig;
+use super::cache::SequenceCache;
+use super::head::HeadCache;
+use super::reading::Reading;
+use crate::kernels::Scratch;
+use crate::kv::{Fast, Policy, Select};
+
+pub(super) use steps::HostQueries;
+
+/// Rows of up to this many tokens go through the kernels, where those can read the cache.
+const KERNEL_TOKENS: usize = 8;
+
+/// The constant part of a model's attention.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Attention {
+    pub(super) layer: usize,
+    pub(super) heads: usize,
+    pub(super) kv_heads: usize,
+    pub(super) head_dim: usize,
+    /// Attention sees only this many last positions.
+    pub(super) sliding_window: Option<usize>,
+    /// Queries that are computed together: bounds the memory of a long prompt.
+    pub(super) tile: usize,
+}
+
+/// The queries of one row: `[tokens, heads, head_dim]`, rotated, as a tensor and, on the host, as floats.
+pub(super) struct Queries<'a> {
+    pub(super) tensor: &'a Tensor,
+    pub(super) floats: &'a [f32],
+    /// The same before rotation.
+    pub(super) plain: &'a Tensor,
+}
+
+impl Attention {
+    /// Layer `layer` of a model.
+    pub(super) fn of(config: &ModelConfig, layer: usize, tile: usize) -> Self {
+        Attention {
+            layer,
+            heads: config.heads,
+            kv_heads: config.kv_heads,
+            head_dim: config.head_dim,
+            sliding_window: config.sliding_window,
+            tile,
+        }
+    }
+
+    /// `[tokens, heads, head_dim]` -> per KV head `[tokens * group, head_dim]`.
+    pub(super) fn by_kv_head(&self, queries: &[f32]) -> Vec<Vec<f32>> {
+        let part = self.group() * self.head_dim;
+        (0..self.kv_heads)
+            .map(|head| gather(queries, head, part, self.kv_heads))
+            .collect()
+    }
+
+    /// How pages are chosen for a row of `tokens`, if they are: single queries choose, past the first layers.
+    fn select(&self, policy: &Policy, tokens: usize) -> Option<Select> {
+        let select = policy.select?;
+        (tokens == 1 && self.layer >= select.full_layers).then_some(select)
+    }
+
+    fn group(&self) -> usize {
+        self.heads / self.kv_heads
+    }
+
+    /// Attends queries of tokens that were just written to `cache`. Returns `[tokens, heads * head_dim]`, row-major,
+    /// and records what each slot received.
+    pub(super) fn forward(
+        &self,
+        queries: &Queries<'_>,
+        cache: &mut SequenceCache,
+        reading: &Reading,
+        scratch: &mut Scratch,
+    ) -> Result<Attended, TchError> {
+        let tokens = queries.tensor.size()[0] as usize;
+        let need = cache.policy().need();
+        let select = self.select(cache.policy(), tokens);
+        let (shared, heads) = cache.layer(self.layer);
+        let host = heads.first().is_none_or(|h| h.arena.keys.host().is_some());
+        let output = if host && tokens <= KERNEL_TOKENS {
+            let part = self.group() * self.head_dim;
+            let mut output = vec![0.0; tokens * self.heads * self.head_dim];
+            for (index, head) in heads.iter_mut().enumerate() {
+                let own = gather(queries.floats, index, part, self.kv_heads);
+                let attended =
+                    self.steps(index, &own, shared, head, (need, reading, select), scratch)?;
+                scatter(&attended, index, part, self.kv_heads, &mut output);
+            }
+            Attended::Host(output)
+        } else {
+            let mut outputs = Vec::with_capacity(heads.len());
+            for (index, head) in heads.iter_mut().enumerate() {
+                outputs.push(self.chunk(index, queries.tensor, shared, head, need, reading)?);
+            }
+            // `[kv_heads][tokens, group * head_dim]` side by side.
+            Attended::Device(Tensor::f_cat(&outputs, 1)?)
+        };
+        if need.fast == Fast::LastRow {
+            average(heads);
+        }
+        if need.queries {
+            for (index, head) in heads.iter_mut().enumerate() {
+                self.observe(head, queries.plain, index)?;
+            }
+        }
+        Ok(output)
+    }
+}
+
+/// Part `index` of every row of `parts` parts.
+fn gather(rows: &[f32], index: usize, part: usize, parts: usize) -> Vec<f32> {
+    let own = rows.chunks_exact(part).skip(index).step_by(parts);
+    own.flatten().copied().collect()
+}
+
+/// The inverse of [`gather`].
+fn scatter(own: &[f32], index: usize, part: usize, parts: usize, rows: &mut [f32]) {
+    let places = rows.chunks_exact_mut(part).skip(index).step_by(parts);
+    for (to, from) in places.zip(own.chunks_exact(part)) {
+        to.copy_from_slice(from);
+    }
+}
+
+/// What one row's attention computed.
+pub(super) enum Attended {
+    /// `[tokens, heads * head_dim]`, row-major.
+    Host(Vec<f32>),
+    /// Likewise.
+    Device(Tensor),
+}
+
+/// TOVA keeps one set for all heads of a layer: their scores are averaged.
+fn average(heads: &mut [HeadCache]) {
+    let count = heads.len() as f32;
+    let Some(len) = heads.iter().map(|head| head.slots.len()).min() else {
+        return;
+    };
+    let mut mean = vec![0.0; len];
+    for head in heads.iter() {
+        for (mean, fast) in mean.iter_mut().zip(head.slots.fast()) {
+            *mean += fast / count;
+        }
+    }
+    for head in heads.iter_mut().filter(|head| head.slots.len() == len) {
+        head.slots.set_fast(mean.clone());
+    }
+}
