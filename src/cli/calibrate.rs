@@ -8,13 +8,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde_json::json;
 
 use super::exit::Exit;
 use super::flags::{Global, ModelFlags};
 use super::host::Host;
-use super::output;
+use super::{output, progress};
 use crate::config::Overrides;
 use crate::ids::TokenId;
 use crate::kv::{HeadClasses, Policy, Spread};
@@ -83,7 +83,7 @@ pub(super) fn run(global: &Global, args: &Args) -> Result<Exit> {
     let config = forward.model().config();
     let (layers, heads) = (config.layers, config.kv_heads);
     let mut need = vec![vec![0.0f64; heads]; layers];
-    let bar = bar(args.samples * layers * heads, host.quiet());
+    let bar = progress::counter(args.samples * layers * heads, "heads", host.quiet());
     let chunk = host.settings().scheduler.prefill_tokens;
     for sample in ids.chunks_exact(each).take(args.samples) {
         measure(&mut forward, sample, args.tokens, chunk, &mut need, &bar)?;
@@ -202,18 +202,6 @@ fn weights(need: &[Vec<f64>]) -> Vec<Vec<f32>> {
     need.iter()
         .map(|row| row.iter().map(weight).collect())
         .collect()
-}
-
-/// Hidden where standard error is no terminal.
-fn bar(steps: usize, quiet: bool) -> ProgressBar {
-    if quiet {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::new(steps as u64);
-    match ProgressStyle::with_template("{pos}/{len} heads [{bar:30}] {per_sec} {eta}") {
-        Ok(style) => bar.with_style(style.progress_chars("=> ")),
-        Err(_) => bar,
-    }
 }
 
 #[cfg(test)]

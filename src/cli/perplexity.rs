@@ -3,13 +3,12 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::exit::Exit;
 use super::flags::{Global, ModelFlags};
 use super::host::Host;
-use super::output;
+use super::{output, progress};
 use crate::config::Overrides;
 use crate::kv::{KvChoice, Policy};
 use crate::llama::{PerplexityOptions, perplexity};
@@ -91,7 +90,7 @@ pub(super) fn run(global: &Global, args: &Args) -> Result<Exit> {
         chunk: settings.model.prefill_chunk,
         tail: args.tail,
     };
-    let bar = bar(ids.len(), host.quiet());
+    let bar = progress::counter(ids.len(), "tokens", host.quiet());
     let nll = perplexity(&mut forward, &ids, &options, &mut |fed| {
         bar.set_position(fed as u64)
     })?;
@@ -128,18 +127,6 @@ pub(super) fn run(global: &Global, args: &Args) -> Result<Exit> {
 fn first_chars(text: &str, chars: Option<usize>) -> &str {
     let end = chars.and_then(|chars| text.char_indices().nth(chars));
     end.map_or(text, |(end, _)| text.split_at(end).0)
-}
-
-/// Hidden where standard error is no terminal.
-fn bar(tokens: usize, quiet: bool) -> ProgressBar {
-    if quiet {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::new(tokens as u64);
-    match ProgressStyle::with_template("{pos}/{len} tokens [{bar:30}] {per_sec} {eta}") {
-        Ok(style) => bar.with_style(style.progress_chars("=> ")),
-        Err(_) => bar,
-    }
 }
 
 #[cfg(test)]

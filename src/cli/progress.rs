@@ -18,6 +18,19 @@ pub(super) fn on_stderr(quiet: bool) -> Box<dyn Progress> {
     }
 }
 
+/// A bar over `steps` of `unit`, for work that is no pull; hidden where nobody looks.
+pub(super) fn counter(steps: usize, unit: &str, quiet: bool) -> ProgressBar {
+    if quiet {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(steps as u64);
+    let template = format!("{{msg}}{{pos}}/{{len}} {unit} [{{bar:30}}] {{per_sec}} {{eta}}");
+    match ProgressStyle::with_template(&template) {
+        Ok(style) => bar.with_style(style.progress_chars("=> ")),
+        Err(_) => bar,
+    }
+}
+
 struct Bar(ProgressBar);
 
 impl Progress for Bar {

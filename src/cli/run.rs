@@ -98,8 +98,7 @@ fn show(host: &Host, args: &Args, prompt: String, drawing: &Drawing) -> Result<E
     let ids = if args.raw {
         model.tokenizer.encode_prompt(&prompt)?
     } else {
-        let template = model.template.clone();
-        let template = template.unwrap_or_else(crate::text::ChatTemplate::chatml);
+        let template = model.chat_template();
         let options = crate::text::RenderOptions::default();
         template.render_ids(&model.tokenizer, &messages(args, prompt), &options)?
     };

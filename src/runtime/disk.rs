@@ -7,7 +7,6 @@ use crate::ids::ModelId;
 use crate::llama::{self, Compute, KvMemory, Llama, LlamaForward, ModelConfig};
 use crate::store::state_file::Sha256Hex;
 use crate::store::{Installed, Library, Manifest, Model, StoreError};
-use crate::text::ChatTemplate;
 
 /// A library and how to compute what it holds.
 pub struct DiskModels {
@@ -91,14 +90,11 @@ impl ModelSource for DiskModels {
         let installed = self.library.find(name).map_err(not_found)?;
         let model = Model::open(&installed.path).map_err(unusable)?;
         let shape = ModelConfig::read(&model.checkpoint).map_err(unusable)?;
-        let template = match (&model.template, &model.template_error) {
-            (Some(template), _) => template.clone(),
-            (None, error) => {
-                let reason = error.as_deref().unwrap_or("it has none");
-                tracing::warn!(model = %installed.id, reason, "no chat template from the model: using ChatML");
-                ChatTemplate::chatml()
-            }
-        };
+        if model.template.is_none() {
+            let reason = model.template_error.as_deref().unwrap_or("it has none");
+            tracing::warn!(model = %installed.id, reason, "no chat template from the model: using ChatML");
+        }
+        let template = model.chat_template();
         let parameters = model.summary.parameters as usize;
         let context = self.config.context.unwrap_or(usize::MAX).min(shape.context);
         let value_bytes = self.compute.value_bytes();

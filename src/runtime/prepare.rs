@@ -1,7 +1,7 @@
 //! From what a caller asks to a checked [`Request`]: past this point nothing is validated again.
 
 use crate::ids::{RequestId, SessionId, TokenId};
-use crate::kv::{BadPolicy, KvChoice, Policy, PolicyKind, Reading};
+use crate::kv::{BadPolicy, KvChoice, Policy, Reading};
 use crate::sample::SamplingParams;
 use crate::sched::{Continue, Request};
 
@@ -133,9 +133,8 @@ impl ServedModel {
             Some(kept) => kept,
             None => {
                 let mut policy = self.policy(&ask.kv)?;
-                if self.kv.protect_system && policy.kind() == PolicyKind::Hybrid {
-                    let allowed = policy.capacity().unwrap_or(0) / 10;
-                    policy.pin(0..ask.system_tokens.min(allowed) as u32);
+                if self.kv.protect_system {
+                    policy.protect_system(ask.system_tokens);
                 }
                 policy
             }

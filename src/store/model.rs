@@ -80,6 +80,11 @@ struct TextSide {
 }
 
 impl Model {
+    /// The model's chat template, or ChatML when it has none that can be used.
+    pub fn chat_template(&self) -> ChatTemplate {
+        self.template.clone().unwrap_or_else(ChatTemplate::chatml)
+    }
+
     /// Opens a `.gguf` file or a model folder with all that belongs to it.
     ///
     /// A chat template that does not compile is no error, for the model can still complete text:

@@ -7,16 +7,16 @@ use super::{Bench, row};
 use crate::eval::{Row, Spec, Task, dialogue};
 use crate::ids::TokenId;
 use crate::kv::KvReport;
-use crate::llama::eval::{Turn, Variant, converse};
+use crate::llama::eval::{Turn, converse};
 use crate::text::{Controls, Message, RenderOptions, Role, Specials};
 
 pub(super) fn run(bench: &mut Bench<'_>) -> Result<Vec<Row>> {
     let lengths = bench.lengths();
-    let bar = bench.bar(lengths.len() * bench.args.samples, "dialogues");
-    bar.set_message(Task::Instruction.name());
+    let dialogues = lengths.len() * bench.args.samples;
+    let bar = bench.bar(Task::Instruction.name(), dialogues, "dialogues");
     let mut rows = Vec::new();
     for &length in &lengths {
-        let mut variants = bench.variants(length)?;
+        let variants = bench.variants(length)?;
         let mut scores: Vec<Vec<f64>> = vec![Vec::new(); variants.len()];
         let mut last: Vec<KvReport> = vec![KvReport::default(); variants.len()];
         for number in 0..bench.args.samples {
@@ -29,7 +29,11 @@ pub(super) fn run(bench: &mut Bench<'_>) -> Result<Vec<Row>> {
                 count: &Tokens(&bench.model.tokenizer),
             })?;
             let turns = turns(bench, &talk.system, &talk.turns, talk.max_new_tokens)?;
-            protect(&mut variants, turns.first().map_or(0, |turn| turn.system));
+            let system = turns.first().map_or(0, |turn| turn.system);
+            let mut variants = variants.clone();
+            for variant in &mut variants {
+                variant.policy.protect_system(system);
+            }
             let spoken = converse(bench.forward, &turns, &bench.model.eos, &variants)?;
             for (index, (replies, kv)) in spoken.into_iter().enumerate() {
                 let texts: Vec<String> = replies
@@ -51,24 +55,9 @@ pub(super) fn run(bench: &mut Bench<'_>) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// The hybrid policy protects the system prompt, up to a tenth of its budget, as it does for a served chat.
-fn protect(variants: &mut [Variant], system: usize) {
-    for variant in variants {
-        if variant.policy.kind() == crate::kv::PolicyKind::Hybrid
-            && variant.policy.protect.pins.is_empty()
-        {
-            let allowed = variant.policy.capacity().unwrap_or(0) / 10;
-            variant.policy.pin(0..system.min(allowed) as u32);
-        }
-    }
-}
-
 /// What is fed in each turn: the template's text from the end of the last reply to the beginning of the next.
 fn turns(bench: &Bench<'_>, system: &str, asked: &[String], most: usize) -> Result<Vec<Turn>> {
-    let template = match &bench.model.template {
-        Some(template) => template.clone(),
-        None => crate::text::ChatTemplate::chatml(),
-    };
+    let template = bench.model.chat_template();
     let options = RenderOptions::default();
     let closed = RenderOptions {
         add_generation_prompt: false,

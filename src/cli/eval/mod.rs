@@ -7,12 +7,12 @@ mod text;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 
 use super::exit::Exit;
 use super::flags::{Global, ModelFlags};
 use super::host::Host;
-use super::output;
+use super::{output, progress};
 use crate::config::Overrides;
 use crate::eval::{
     FULL, Haystack, Results, Row, Table, Task, TaskSet, Wording, figures, gate, html,
@@ -291,17 +291,11 @@ impl Bench<'_> {
         }
     }
 
-    /// Hidden where standard error is no terminal.
-    fn bar(&self, steps: usize, unit: &str) -> ProgressBar {
-        if self.quiet {
-            return ProgressBar::hidden();
-        }
-        let bar = ProgressBar::new(steps as u64);
-        let template = format!("{{msg}} {{pos}}/{{len}} {unit} [{{bar:30}}] {{per_sec}} {{eta}}");
-        match ProgressStyle::with_template(&template) {
-            Ok(style) => bar.with_style(style.progress_chars("=> ")),
-            Err(_) => bar,
-        }
+    /// The progress of a task, under its name.
+    fn bar(&self, name: &str, steps: usize, unit: &str) -> ProgressBar {
+        let bar = progress::counter(steps, unit, self.quiet);
+        bar.set_message(format!("{name} "));
+        bar
     }
 }
 

@@ -42,8 +42,8 @@ pub(super) fn run(bench: &mut Bench<'_>, task: Task) -> Result<Vec<Row>> {
         _ => vec![None],
     };
     let lengths = bench.lengths();
-    let bar = bench.bar(lengths.len() * depths.len() * bench.args.samples, "samples");
-    bar.set_message(task.name());
+    let samples = lengths.len() * depths.len() * bench.args.samples;
+    let bar = bench.bar(task.name(), samples, "samples");
     let mut cells: BTreeMap<Key, Cell> = BTreeMap::new();
     let mut names: BTreeMap<usize, Vec<Variant>> = BTreeMap::new();
     for &length in &lengths {

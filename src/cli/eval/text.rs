@@ -25,8 +25,8 @@ pub(super) fn run(bench: &mut Bench<'_>, tasks: &[Task]) -> Result<Vec<Row>> {
     );
     ids.truncate(bench.args.tokens);
     let variants = bench.variants(ids.len())?;
-    let bar = bench.bar(ids.len(), "tokens");
-    bar.set_message(format!("{} policies", variants.len()));
+    let name = format!("{} policies", variants.len());
+    let bar = bench.bar(&name, ids.len(), "tokens");
     let how = Curve {
         tail: bench.args.tail,
         divergence: tasks.contains(&Task::Divergence),

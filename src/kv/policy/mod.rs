@@ -229,6 +229,14 @@ impl Policy {
         }
     }
 
+    /// Protects a system prompt of so many tokens, up to a tenth of the budget, where the method does.
+    pub fn protect_system(&mut self, tokens: usize) {
+        if self.kind == PolicyKind::Hybrid {
+            let allowed = self.capacity.unwrap_or(0) / 10;
+            self.pin(0..tokens.min(allowed) as u32);
+        }
+    }
+
     /// Whether its budget can be spread by weights: slots are ranked, and no spread is part of the method.
     pub fn spreads(&self) -> bool {
         let ranked = !matches!(
