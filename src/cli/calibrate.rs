@@ -19,7 +19,7 @@ use crate::config::Overrides;
 use crate::ids::TokenId;
 use crate::kv::{HeadClasses, Policy, Spread};
 use crate::llama::LlamaForward;
-use crate::llama::eval::{Asked, Asking, Variant, ask, forget_context, read_context};
+use crate::llama::eval::{Asked, Variant, ask, forget_context, read_context};
 use crate::text::Specials;
 
 /// Positions that the head under test keeps at both ends.
@@ -143,16 +143,12 @@ fn measure(
         max_new_tokens: 0,
         stop: &[],
     };
-    let how = Asking {
-        chunk,
-        query_aware: false,
-    };
-    let full = nll(forward, &asked, how, Policy::full())?;
+    let full = nll(forward, &asked, Policy::full())?;
     let (layers, heads) = (need.len(), need.first().map_or(0, Vec::len));
     for (layer, row) in need.iter_mut().enumerate() {
         for (head, cost) in row.iter_mut().enumerate() {
             let policy = restricted(layers, heads, (layer, head), tokens + rest.len())?;
-            *cost += nll(forward, &asked, how, policy)? - full;
+            *cost += nll(forward, &asked, policy)? - full;
             bar.inc(1);
         }
     }
@@ -160,13 +156,14 @@ fn measure(
     Ok(())
 }
 
-fn nll(forward: &mut LlamaForward, asked: &Asked<'_>, how: Asking, policy: Policy) -> Result<f64> {
+fn nll(forward: &mut LlamaForward, asked: &Asked<'_>, policy: Policy) -> Result<f64> {
     let variant = Variant {
         name: String::new(),
         share: None,
         policy,
+        query_aware: false,
     };
-    let replies = ask(forward, asked, &[variant], how)?;
+    let replies = ask(forward, asked, &[variant])?;
     let likelihood = replies.first().and_then(|reply| reply.likelihood);
     Ok(likelihood.context("nothing was measured")?.0)
 }

@@ -63,7 +63,7 @@ pub(super) struct Args {
         default_value = "0.5,0.2,0.1"
     )]
     budgets: Vec<f64>,
-    /// Compare these instead: a JSON list of {"name", "share", "kv": keys of the [kv] section}
+    /// Compare these instead: a JSON list of {"name", "share", "query_aware", "kv": keys of the [kv] section}
     #[arg(long, value_name = "FILE", conflicts_with_all = ["policies", "budgets"])]
     variants: Option<PathBuf>,
     /// Contexts of these lengths instead of --tokens, for the tasks that have one
@@ -113,7 +113,12 @@ struct Bench<'a> {
 #[serde(deny_unknown_fields)]
 struct Named {
     name: String,
-    share: f64,
+    /// Of the tokens; without it, the budget is that of the keys.
+    #[serde(default)]
+    share: Option<f64>,
+    /// Whether questions are read before anything is evicted; without it, as the command line says.
+    #[serde(default)]
+    query_aware: Option<bool>,
     #[serde(default)]
     kv: serde_json::Map<String, serde_json::Value>,
 }
@@ -123,6 +128,7 @@ fn full() -> Variant {
         name: FULL.to_owned(),
         share: None,
         policy: Policy::full(),
+        query_aware: false,
     }
 }
 
@@ -219,15 +225,33 @@ impl Bench<'_> {
         let named: Vec<Named> = serde_json::from_str(&text)
             .with_context(|| format!("{} is no list of variants", file.display()))?;
         let mut variants = vec![full()];
-        for Named { name, share, kv } in named {
+        for named in named {
+            let Named {
+                name,
+                share,
+                query_aware,
+                kv,
+            } = named;
             let mut settings = serde_json::to_value(self.settings)?;
             if let Some(fields) = settings.as_object_mut() {
                 fields.extend(kv);
             }
             let settings: kv::Config = serde_json::from_value(settings)
                 .with_context(|| format!("{}: variant {name:?}", file.display()))?;
+            if settings.policy == PolicyKind::Full {
+                // It is measured in any case, as the first.
+                continue;
+            }
+            if let Some(share) = share {
+                ensure!(
+                    share > 0.0 && share <= 1.0,
+                    "{}: variant {name:?}: share {share} is not above 0 and at most 1",
+                    file.display()
+                );
+            }
+            let budget = share.map(|share| ((share * tokens as f64) as u32).max(1));
             let choice = KvChoice {
-                budget: Some(Budget::Tokens(((share * tokens as f64) as u32).max(1))),
+                budget: budget.map(Budget::Tokens),
                 recent: settings.recent,
                 ..KvChoice::default()
             };
@@ -235,8 +259,9 @@ impl Bench<'_> {
             let policy = choice.resolve(&settings, context, self.forward.kv_shape())?;
             variants.push(Variant {
                 name,
-                share: Some(share),
+                share,
                 policy,
+                query_aware: query_aware.unwrap_or(self.args.query_aware),
             });
         }
         Ok(variants)
@@ -270,6 +295,7 @@ impl Bench<'_> {
                     name: kind.name().to_owned(),
                     share: Some(share),
                     policy,
+                    query_aware: self.args.query_aware,
                 });
             }
         }

@@ -8,7 +8,7 @@ use super::{Bench, row};
 use crate::eval::{Count, Row, Sample, Spec, Task, make, string_match_all};
 use crate::ids::TokenId;
 use crate::kv::KvReport;
-use crate::llama::eval::{Asked, Asking, Reply, Variant, ask, forget_context, read_context};
+use crate::llama::eval::{Asked, Reply, Variant, ask, forget_context, read_context};
 use crate::text::{Controls, Specials, Tokenizer};
 
 /// Counts tokens of plain text.
@@ -108,10 +108,6 @@ fn answer(
 ) -> Result<Vec<Vec<(Reply, f64)>>> {
     let encode = |text: &str| bench.model.tokenizer.encode(text, Specials::Literal);
     let context = encode(&sample.context)?;
-    let how = Asking {
-        chunk: bench.chunk,
-        query_aware: bench.args.query_aware,
-    };
     let mut prompts: Vec<(Vec<TokenId>, Vec<TokenId>)> = Vec::new();
     for question in &sample.questions {
         prompts.push((encode(&question.prompt())?, encode(&question.target())?));
@@ -128,7 +124,7 @@ fn answer(
             max_new_tokens: question.max_new_tokens,
             stop: &bench.model.eos,
         };
-        let replies = ask(bench.forward, &asked, variants, how)?;
+        let replies = ask(bench.forward, &asked, variants)?;
         let scored = replies.into_iter().map(|reply| {
             let text = bench.model.tokenizer.decode(&reply.tokens, Controls::Skip);
             let score = string_match_all(&text, &question.answers);

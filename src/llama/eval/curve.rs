@@ -18,6 +18,8 @@ pub struct Variant {
     pub share: Option<f64>,
     /// The policy.
     pub policy: Policy,
+    /// Whether a question about a context is read before anything of the context is evicted.
+    pub query_aware: bool,
 }
 
 /// How a text is read.

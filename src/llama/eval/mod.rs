@@ -5,7 +5,7 @@ mod recall;
 mod talk;
 
 pub use curve::{Curve, CurveRow, Variant, curve};
-pub use recall::{Asked, Asking, Reply, ask, forget_context, read_context};
+pub use recall::{Asked, Reply, ask, forget_context, read_context};
 pub use talk::{Spoken, Turn, converse};
 
 use crate::ids::TokenId;

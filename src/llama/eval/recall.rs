@@ -23,15 +23,6 @@ pub struct Asked<'a> {
     pub stop: &'a [TokenId],
 }
 
-/// How questions are put.
-#[derive(Debug, Clone, Copy)]
-pub struct Asking {
-    /// Tokens of a prefill chunk.
-    pub chunk: usize,
-    /// Whether the question is read before anything is evicted.
-    pub query_aware: bool,
-}
-
 /// What one policy came to on one question.
 #[derive(Debug, Clone)]
 pub struct Reply {
@@ -95,52 +86,16 @@ pub fn ask(
     model: &mut dyn Forward,
     asked: &Asked<'_>,
     variants: &[Variant],
-    how: Asking,
 ) -> Result<Vec<Reply>, ForwardError> {
     let seq = |index: usize| SeqId(FIRST + index as u64);
-    let last = asked.context.len() - 1;
-    let mut prompt = vec![asked.context[last]];
     let mut compressed = Vec::with_capacity(variants.len());
-    let open = |variant: &Variant| Open {
-        policy: variant.policy.clone(),
-        sampling: SamplingParams::default(),
-        origin: Origin::Fork(SeqId(BASE)),
-    };
-    let mut start = last;
-    if !how.query_aware {
-        for (index, variant) in variants.iter().enumerate() {
-            let row = Row {
-                seq: seq(index),
-                open: Some(open(variant)),
-                tokens: prompt.clone(),
-                start,
-                want: Want::Nothing,
-                phase: Phase::Prompt { left: 0 },
-            };
-            compressed.extend(run(model, vec![row])?.into_iter().map(|(_, kv)| kv));
-        }
-        prompt.clear();
-        start += 1;
-    }
-    prompt.extend_from_slice(asked.question);
     let mut next = Vec::with_capacity(variants.len());
     for (index, variant) in variants.iter().enumerate() {
-        let row = Row {
-            seq: seq(index),
-            open: how.query_aware.then(|| open(variant)),
-            tokens: prompt.clone(),
-            start,
-            want: Want::Last,
-            phase: Phase::Prompt { left: 0 },
-        };
-        for (logits, kv) in run(model, vec![row])? {
-            next.push(logits);
-            if how.query_aware {
-                compressed.push(kv);
-            }
-        }
+        let (logits, kv) = question(model, seq(index), asked, variant)?;
+        next.push(logits);
+        compressed.push(kv);
     }
-    let position = start + prompt.len();
+    let position = asked.context.len() + asked.question.len();
     let mut replies = Vec::with_capacity(variants.len());
     for (index, kv) in compressed.into_iter().enumerate() {
         replies.push(Reply {
@@ -155,6 +110,41 @@ pub fn ask(
         ended: (0..variants.len()).map(|index| seq(index).into()).collect(),
     })?;
     Ok(replies)
+}
+
+/// Reads the end of the context and the question under a variant, in one row when the question is to be known before
+/// anything is evicted. Returns the logits after it, and the cache as it was compressed.
+fn question(
+    model: &mut dyn Forward,
+    seq: SeqId,
+    asked: &Asked<'_>,
+    variant: &Variant,
+) -> Result<(Vec<f32>, KvReport), ForwardError> {
+    let mut open = Some(Open {
+        policy: variant.policy.clone(),
+        sampling: SamplingParams::default(),
+        origin: Origin::Fork(SeqId(BASE)),
+    });
+    let last = asked.context.len() - 1;
+    let mut read = |tokens: Vec<TokenId>, start: usize, want: Want| {
+        let row = Row {
+            seq,
+            open: open.take(),
+            tokens,
+            start,
+            want,
+            phase: Phase::Prompt { left: 0 },
+        };
+        let mut rows = run(model, vec![row])?;
+        rows.pop().ok_or(ForwardError::UnknownSequence(seq))
+    };
+    let ending = asked.context[last..].to_vec();
+    if variant.query_aware {
+        return read([&ending, asked.question].concat(), last, Want::Last);
+    }
+    let (_, compressed) = read(ending, last, Want::Nothing)?;
+    let (logits, _) = read(asked.question.to_vec(), last + 1, Want::Last)?;
+    Ok((logits, compressed))
 }
 
 /// Generates for all replies in one batch until each has ended.
