@@ -101,24 +101,27 @@ impl Hybrid {
 
     /// Both scores are brought to attention per query before they are blended.
     pub(super) fn importance(&self, head: &HeadView<'_>) -> Vec<f32> {
+        // This runs for every slot of every head at every step: plain loops without a choice inside.
+        let aged = head.sums.iter().zip(head.positions);
+        let age = |position: u32| head.seen.saturating_sub(position).max(1) as i32 as f32;
+        let mut importance: Vec<f32> = match self.age {
+            0.0 => head.sums.to_vec(),
+            1.0 => aged.map(|(sum, &position)| sum / age(position)).collect(),
+            power => aged
+                .map(|(sum, &position)| sum / age(position).powf(power))
+                .collect(),
+        };
         let steady = 1.0 - self.decay;
-        (0..head.positions.len())
-            .map(|slot| {
-                // This runs for every slot of every head at every step: no power where none is needed.
-                let age = match self.age {
-                    0.0 => 1.0,
-                    1.0 => head.age(slot),
-                    power => head.age(slot).powf(power),
-                };
-                let long = head.sums[slot] / age;
-                let short = head.fast[slot] * steady;
-                let blended = self.blend * short + (1.0 - self.blend) * long;
-                match self.value_norm {
-                    true => blended * head.norms[slot],
-                    false => blended,
-                }
-            })
-            .collect()
+        for (long, fast) in importance.iter_mut().zip(head.fast) {
+            let short = fast * steady;
+            *long = self.blend * short + (1.0 - self.blend) * *long;
+        }
+        if self.value_norm {
+            for (score, norm) in importance.iter_mut().zip(head.norms) {
+                *score *= norm;
+            }
+        }
+        importance
     }
 
     /// The short-lived score when a prompt ends: the window's attention, pooled, as a decayed sum would have it.

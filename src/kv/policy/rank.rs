@@ -52,22 +52,21 @@ pub(super) fn keep(
 /// oldest that is neither sink nor pinned, and if there is none, the newest.
 pub(super) fn victim(positions: &[u32], importance: &[f32], protect: &Protect) -> Option<usize> {
     let recent = first_recent(positions, protect.recent);
-    let mut worst: Option<usize> = None;
-    for slot in 0..positions.len() {
-        if recent.is_some_and(|first| positions[slot] >= first) || protect.holds(positions[slot]) {
-            continue;
-        }
-        let worse = worst.is_none_or(|held| {
-            match score(importance, slot).total_cmp(&score(importance, held)) {
-                Ordering::Less => true,
-                Ordering::Equal => positions[slot] > positions[held],
-                Ordering::Greater => false,
-            }
+    let stays = |position| recent.is_some_and(|first| position >= first) || protect.holds(position);
+    let mut worst: Option<(f32, usize)> = None;
+    for (slot, &position) in positions.iter().enumerate() {
+        let score = score(importance, slot);
+        let worse = worst.is_none_or(|(least, held)| match score.total_cmp(&least) {
+            Ordering::Less => true,
+            Ordering::Equal => position > positions[held],
+            Ordering::Greater => false,
         });
-        if worse {
-            worst = Some(slot);
+        // This runs for every slot of every head at every step, and few get here.
+        if worse && !stays(position) {
+            worst = Some((score, slot));
         }
     }
+    let worst = worst.map(|(_, slot)| slot);
     worst
         .or_else(|| {
             (0..positions.len())
