@@ -139,7 +139,7 @@ fn full() -> Variant {
 pub(super) fn run(global: &Global, args: &Args) -> Result<Exit> {
     for &share in &args.budgets {
         ensure!(
-            share > 0.0 && share <= 1.0,
+            is_share(share),
             "--budgets {share}: a budget is a share of the tokens, above 0 and at most 1"
         );
     }
@@ -213,6 +213,16 @@ pub(super) fn run(global: &Global, args: &Args) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
+/// Whether a budget can be this part of the tokens.
+fn is_share(share: f64) -> bool {
+    share > 0.0 && share <= 1.0
+}
+
+/// This part of so many tokens, at least one.
+fn budget(share: f64, tokens: usize) -> Budget {
+    Budget::Tokens(((share * tokens as f64) as u32).max(1))
+}
+
 fn is_text(task: Task) -> bool {
     matches!(task, Task::Perplexity | Task::Divergence)
 }
@@ -225,13 +235,13 @@ impl Bench<'_> {
         let named: Vec<Named> = serde_json::from_str(&text)
             .with_context(|| format!("{} is no list of variants", file.display()))?;
         let mut variants = vec![full()];
-        for named in named {
-            let Named {
-                name,
-                share,
-                query_aware,
-                kv,
-            } = named;
+        for Named {
+            name,
+            share,
+            query_aware,
+            kv,
+        } in named
+        {
             let mut settings = serde_json::to_value(self.settings)?;
             if let Some(fields) = settings.as_object_mut() {
                 fields.extend(kv);
@@ -244,14 +254,13 @@ impl Bench<'_> {
             }
             if let Some(share) = share {
                 ensure!(
-                    share > 0.0 && share <= 1.0,
+                    is_share(share),
                     "{}: variant {name:?}: share {share} is not above 0 and at most 1",
                     file.display()
                 );
             }
-            let budget = share.map(|share| ((share * tokens as f64) as u32).max(1));
             let choice = KvChoice {
-                budget: budget.map(Budget::Tokens),
+                budget: share.map(|share| budget(share, tokens)),
                 recent: settings.recent,
                 ..KvChoice::default()
             };
@@ -280,11 +289,10 @@ impl Bench<'_> {
             .filter(|&&k| k != PolicyKind::Full)
         {
             for &share in &self.args.budgets {
-                let budget = ((share * tokens as f64) as u32).max(1);
                 let recalls = self.args.recall > 0 && kind != PolicyKind::Quest;
                 let choice = KvChoice {
                     policy: Some(kind),
-                    budget: Some(Budget::Tokens(budget)),
+                    budget: Some(budget(share, tokens)),
                     spill: recalls.then_some(kv::Spill::Memory),
                     recall: recalls.then_some(self.args.recall),
                     ..KvChoice::default()

@@ -23,8 +23,9 @@ impl Policy {
 
 /// Attention received per query that could attend.
 pub(super) fn mean(head: &HeadView<'_>) -> Vec<f32> {
-    let sums = head.sums.iter().enumerate();
-    sums.map(|(slot, sum)| sum / head.age(slot)).collect()
+    let sums = head.sums.iter().zip(head.positions);
+    sums.map(|(sum, &position)| sum / head.age(position))
+        .collect()
 }
 
 #[cfg(test)]

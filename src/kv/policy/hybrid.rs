@@ -103,12 +103,13 @@ impl Hybrid {
     pub(super) fn importance(&self, head: &HeadView<'_>) -> Vec<f32> {
         // This runs for every slot of every head at every step: plain loops without a choice inside.
         let aged = head.sums.iter().zip(head.positions);
-        let age = |position: u32| head.seen.saturating_sub(position).max(1) as i32 as f32;
         let mut importance: Vec<f32> = match self.age {
             0.0 => head.sums.to_vec(),
-            1.0 => aged.map(|(sum, &position)| sum / age(position)).collect(),
+            1.0 => aged
+                .map(|(sum, &position)| sum / head.age(position))
+                .collect(),
             power => aged
-                .map(|(sum, &position)| sum / age(position).powf(power))
+                .map(|(sum, &position)| sum / head.age(position).powf(power))
                 .collect(),
         };
         let steady = 1.0 - self.decay;

@@ -102,8 +102,9 @@ pub struct HeadView<'a> {
 }
 
 impl HeadView<'_> {
-    /// Queries that have seen the key at `slot`: its own and all later ones.
-    pub(super) fn age(&self, slot: usize) -> f32 {
-        (self.seen.saturating_sub(self.positions[slot])).max(1) as f32
+    /// Queries that have seen the key at `position`: its own and all later ones.
+    pub(super) fn age(&self, position: u32) -> f32 {
+        // Positions are below 2^31, and a signed number converts in one instruction.
+        self.seen.saturating_sub(position).max(1) as i32 as f32
     }
 }
