@@ -11,6 +11,9 @@ pub enum Level {
     Avx2,
     /// x86-64 with AVX-512 F, BW and VL: 16 floats at a time.
     Avx512,
+    /// x86-64 with AVX-512 and its BF16, and tiles of BF16 (AMX), where the system lets this process use them. Where
+    /// nothing may be rounded to `bf16`, the same as [`Level::Avx512`].
+    Amx,
     /// AArch64 with Advanced SIMD. The same loops as [`Level::Plain`], which the compiler vectorises for it.
     Neon,
 }
@@ -24,10 +27,15 @@ impl Level {
 
     /// Every level that this CPU has, slowest first.
     pub fn available() -> Vec<Level> {
-        [Level::Plain, Level::Neon, Level::Avx2, Level::Avx512]
-            .into_iter()
-            .filter(|level| level.is_available())
-            .collect()
+        let all = [
+            Level::Plain,
+            Level::Neon,
+            Level::Avx2,
+            Level::Avx512,
+            Level::Amx,
+        ];
+        let available = all.into_iter().filter(|level| level.is_available());
+        available.collect()
     }
 
     /// Whether this CPU has it.
@@ -38,6 +46,8 @@ impl Level {
             Level::Avx2 => super::x86::Avx2::detect().is_some(),
             #[cfg(target_arch = "x86_64")]
             Level::Avx512 => super::x86::Avx512::detect().is_some(),
+            #[cfg(target_arch = "x86_64")]
+            Level::Amx => super::x86::Amx::detect().is_some(),
             #[cfg(target_arch = "aarch64")]
             Level::Neon => std::arch::is_aarch64_feature_detected!("neon"),
             _ => false,
@@ -62,7 +72,7 @@ mod tests {
         let foreign: &[Level] = if cfg!(target_arch = "x86_64") {
             &[Level::Neon]
         } else {
-            &[Level::Avx2, Level::Avx512]
+            &[Level::Avx2, Level::Avx512, Level::Amx]
         };
         assert!(foreign.iter().all(|level| !level.is_available()));
     }

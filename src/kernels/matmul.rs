@@ -10,6 +10,8 @@ mod matrix;
 mod packing;
 mod panels;
 mod tile;
+#[cfg(target_arch = "x86_64")]
+mod wide;
 
 pub use format::Format;
 pub use matrix::{Matrix, MatrixError};
@@ -20,6 +22,7 @@ use std::ops::Range;
 use super::lanes::Lanes;
 use super::level::Level;
 use super::pool::Pool;
+use super::precision::Precision;
 use super::steps::{self, Job, Steps};
 use inputs::Packed;
 use packing::ROWS;
@@ -32,6 +35,10 @@ mod tests;
 /// Vector operations of the smallest parts, some microseconds: enough to hide that threads claim parts one by one, and
 /// little enough to wait for.
 const LEAST: usize = 6_000;
+
+/// Rows that are multiplied in single precision whatever may be: reading the weights takes longer.
+#[cfg(target_arch = "x86_64")]
+const FEW: usize = 16;
 
 /// Panels that stay in the nearest caches while all groups of inputs are multiplied with them.
 const BLOCK: usize = 4;
@@ -52,9 +59,7 @@ const BLOCK: usize = 4;
 ///
 /// When `x` or `out` has another length than its shape.
 pub fn multiply(level: Level, pool: &Pool, weights: &Matrix, x: &[f32], n: usize, out: &mut [f32]) {
-    let shape = |cols: usize| n.checked_mul(cols);
-    assert_eq!(Some(x.len()), shape(weights.cols()), "x: {n} rows");
-    assert_eq!(Some(out.len()), shape(weights.rows()), "out: {n} rows");
+    check(weights, x, n, out);
     if n > 0 {
         let multiply = Multiply {
             pool,
@@ -65,6 +70,48 @@ pub fn multiply(level: Level, pool: &Pool, weights: &Matrix, x: &[f32], n: usize
         };
         steps::run(level, multiply);
     }
+}
+
+/// Likewise for long inputs, which may be computed in another precision: from 17 rows on and at [`Level::Amx`], in tiles
+/// of `bf16`; else as [`multiply`] does.
+///
+/// With [`Precision::Bfloat16`] weights and `x` are rounded to 8 bits of a mantissa, with [`Precision::Split`] to 16, in
+/// two parts whose smallest product is left out. The error of an output is at most `2^-7`, or `2^-14`, of the sum of the
+/// magnitudes of what is added, beside that of sums in `f32`; usually, as roundings are as often up as down, it is that
+/// over the root of the number of columns. Magnitudes below `2^-126` count as 0.
+///
+/// # Panics
+///
+/// As [`multiply`].
+pub fn multiply_as(
+    precision: Precision,
+    level: Level,
+    pool: &Pool,
+    weights: &Matrix,
+    x: &[f32],
+    n: usize,
+    out: &mut [f32],
+) {
+    #[cfg(target_arch = "x86_64")]
+    if let (Level::Amx, Some(amx), true) = (level, super::x86::Amx::detect(), n > FEW) {
+        check(weights, x, n, out);
+        match precision {
+            Precision::Float32 => {}
+            Precision::Split => return wide::multiply::<true>(amx, pool, weights, x, n, out),
+            Precision::Bfloat16 => return wide::multiply::<false>(amx, pool, weights, x, n, out),
+        }
+    }
+    let _ = precision;
+    multiply(level, pool, weights, x, n, out);
+}
+
+/// # Panics
+///
+/// When `x` or `out` has another length than its shape.
+fn check(weights: &Matrix, x: &[f32], n: usize, out: &[f32]) {
+    let shape = |cols: usize| n.checked_mul(cols);
+    assert_eq!(Some(x.len()), shape(weights.cols()), "x: {n} rows");
+    assert_eq!(Some(out.len()), shape(weights.rows()), "out: {n} rows");
 }
 
 struct Multiply<'a> {
@@ -164,6 +211,34 @@ impl<'a> Output<'a> {
             len: out.len(),
             width,
             borrowed: PhantomData,
+        }
+    }
+
+    /// Where `rows` rows of `columns` begin, row `i` and column `first`.
+    #[cfg(target_arch = "x86_64")]
+    fn place(&self, i: usize, first: usize, rows: usize, columns: usize) -> *mut f32 {
+        let at = i * self.width + first;
+        assert!(
+            first + columns <= self.width && at + (rows - 1) * self.width + columns <= self.len
+        );
+        // SAFETY: in bounds of the slice.
+        unsafe { self.start.add(at) }
+    }
+
+    /// Writes `values` to row `i` from column `first` on, or adds them.
+    ///
+    /// # Safety
+    ///
+    /// As [`Output::write`].
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn put(&self, i: usize, first: usize, values: &[f32], add: bool) {
+        let at = self.place(i, first, 1, values.len());
+        for (j, value) in values.iter().enumerate() {
+            // SAFETY: by `place` in bounds of the slice, and by the caller nobody else writes here.
+            unsafe {
+                let at = at.add(j);
+                *at = if add { *at + value } else { *value };
+            }
         }
     }
 

@@ -6,13 +6,18 @@
 
 mod aligned;
 mod attention;
+mod chunk;
+mod dense;
+mod elementwise;
 mod hadamard;
 mod lanes;
 mod level;
+mod line;
 mod matmul;
 mod pages;
 mod plain;
 mod pool;
+mod precision;
 mod quantize;
 mod rotate;
 mod rows;
@@ -21,11 +26,14 @@ mod steps;
 mod x86;
 
 pub use attention::{Scratch, Segment, attend};
+pub use chunk::{Attended, Chunk, Window, attend_chunk};
+pub use elementwise::{gate, rms_norm};
 pub use hadamard::hadamard;
 pub use level::Level;
-pub use matmul::{Format, Matrix, MatrixError, multiply};
+pub use matmul::{Format, Matrix, MatrixError, multiply, multiply_as};
 pub use pages::{bounds, upper_bounds};
 pub use pool::Pool;
+pub use precision::Precision;
 pub use quantize::{dequantize_row, quantize_row};
 pub use rotate::rotate;
 pub use rows::RowsRef;

@@ -41,7 +41,7 @@ impl Weights<'_> {
 
 /// What a level implements. The lengths have been checked by the callers, and are checked again where a wrong one
 /// would be unsound.
-pub(super) trait Steps: Copy {
+pub(super) trait Steps: Copy + Send + Sync {
     /// The vectors of this level.
     type Vectors: Lanes;
 
@@ -75,7 +75,7 @@ pub(super) fn run(level: Level, job: impl Job) {
     };
     #[cfg(target_arch = "x86_64")]
     match level {
-        Level::Avx512 => {
+        Level::Avx512 | Level::Amx => {
             if let Some(simd) = super::x86::Avx512::detect() {
                 return job.run(simd);
             }

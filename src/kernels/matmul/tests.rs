@@ -25,24 +25,39 @@ impl Case {
     fn check(&self, pool: &Pool, n: usize, random: &mut Random) {
         let (rows, cols) = (self.matrix.rows(), self.matrix.cols());
         let x: Vec<f32> = (0..n * cols).map(|_| random.float()).collect();
-        for level in Level::available() {
+        let precisions = [
+            // Of `2^-24` for each column, and of rounding inputs.
+            (Precision::Float32, 0.0),
+            (Precision::Split, 2f64.powi(-14)),
+            (Precision::Bfloat16, 2f64.powi(-7)),
+        ];
+        for (level, (precision, rounding)) in Level::available()
+            .into_iter()
+            .flat_map(|level| precisions.map(|precision| (level, precision)))
+            .filter(|(level, (precision, _))| rounds(*level, n) || *precision == Precision::Float32)
+        {
             let mut out = vec![f32::NAN; n * rows];
-            multiply(level, pool, &self.matrix, &x, n, &mut out);
+            multiply_as(precision, level, pool, &self.matrix, &x, n, &mut out);
             for (i, (x, out)) in x.chunks(cols).zip(out.chunks(rows)).enumerate() {
                 for (r, (row, out)) in self.elements.chunks(cols).zip(out).enumerate() {
                     let products = || row.iter().zip(x).map(|(w, x)| (w, f64::from(*x)));
                     let expected: f64 = products().map(|(w, x)| w.value * x).sum();
                     let added: f64 = products().map(|(w, x)| w.parts * x.abs()).sum();
-                    let bound = 2f64.powi(-24) * cols as f64 * added;
+                    let bound = (2f64.powi(-24) * cols as f64 + rounding) * added;
                     let error = (f64::from(*out) - expected).abs();
                     assert!(
                         error <= bound,
-                        "{level:?}, input {i} of {n}, row {r} of {rows}: {out} instead of {expected} +- {bound}"
+                        "{level:?} {precision:?}, input {i} of {n}, row {r} of {rows}: {out} instead of {expected} +- {bound}"
                     );
                 }
             }
         }
     }
+}
+
+/// Whether a precision makes a difference.
+fn rounds(level: Level, n: usize) -> bool {
+    level == Level::Amx && n > 16
 }
 
 fn format() -> impl Strategy<Value = Format> {
@@ -59,6 +74,20 @@ fn shape() -> impl Strategy<Value = (Format, usize, usize)> {
         };
         (format, rows, cols)
     })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    #[test]
+    fn long_inputs_equal_the_reference_in_every_precision(
+        (format, rows, cols) in shape(), n in 17usize..=70, threads in 1usize..=3,
+        seed in any::<u64>(),
+    ) {
+        let mut random = Random::new(seed);
+        let case = Case::new(format, rows.min(40), cols, &mut random);
+        case.check(&Pool::new(threads).unwrap(), n, &mut random);
+    }
 }
 
 proptest! {
@@ -147,6 +176,9 @@ fn large_products_equal_the_reference() {
         for n in [1, 50] {
             case.check(&pool, n, &mut random);
         }
+        // So few panels that parts are stretches of inputs, and more columns than tiles take at a time.
+        Case::new(format, 30, 256, &mut random).check(&pool, 300, &mut random);
+        Case::new(format, 30, 4352, &mut random).check(&pool, 40, &mut random);
     }
 }
 

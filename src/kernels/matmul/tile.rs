@@ -153,7 +153,7 @@ fn fetch<L: Lanes>(lanes: L, at: *const u8, len: usize) {
 
 /// The spans of a panel of `units` units, after a check that the panel has them all.
 #[inline(always)]
-fn check<P: Packing>(panel: &[u8], units: usize) -> usize {
+pub(super) fn check<P: Packing>(panel: &[u8], units: usize) -> usize {
     let spans = units * UNIT / P::SPAN;
     assert_eq!(spans * P::SPAN, units * UNIT);
     assert!((units * P::UNIT_BYTES + spans * P::SCALE_BYTES) * ROWS <= panel.len());

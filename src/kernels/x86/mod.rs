@@ -1,15 +1,19 @@
 //! The steps in explicit instructions of x86-64: the loops once, over the vectors of AVX2 or of AVX-512.
 
+mod amx;
 mod avx2;
 mod avx512;
 mod element;
 mod logits;
 mod simd;
 mod softmax;
+mod tiled;
 mod values;
 
+pub(super) use amx::{Amx, AmxWork, BLOCK as TILES_BLOCK, Operands, STEP, TILE, Tiles};
 pub(super) use avx2::Avx2;
 pub(super) use avx512::Avx512;
+pub(super) use tiled::{PackRows, Tiled, halves, lines};
 
 use std::ops::Range;
 

@@ -1,0 +1,530 @@
+//! Attention of many new tokens of one sequence at once.
+
+use std::cell::RefCell;
+
+use super::attention::Segment;
+use super::dense::{self, COLUMNS, Dense, Floats, Panels, Rows};
+use super::hadamard::hadamard;
+use super::level::Level;
+use super::line::{self, Line, Shared};
+use super::pool::Pool;
+use super::precision::Precision;
+use super::quantize::dequantize_row;
+use super::rows::RowsRef;
+use super::steps::{self, Job, LANES, Steps, add_bias};
+
+#[cfg(test)]
+mod tests;
+
+/// Keys that are packed together: a pair of panels, and one cut of the depth of values.
+const KEYS: usize = 2 * COLUMNS;
+
+const _: () = assert!(KEYS == dense::DEPTH && KEYS == dense::ROWS);
+
+/// What the new tokens' queries of one KV head read. Columns are the slots of all segments in order; the last ones are
+/// the new tokens' own, which see each other causally. All other columns are seen by all.
+#[derive(Debug, Clone, Copy)]
+pub struct Chunk<'a> {
+    /// `[tokens, group, head_dim]`, scaled by `1 / sqrt(head_dim)`, not rotated by [`hadamard`].
+    pub queries: &'a [f32],
+    /// As for [`attend`](super::attend).
+    pub segments: &'a [Segment<'a>],
+    /// Added to the logits of every query, one per column, finite or `-inf`.
+    pub bias: Option<&'a [f32]>,
+    /// What else is hidden.
+    pub window: Option<Window<'a>>,
+    /// Whether [`Attended::sums`] is wanted.
+    pub sums: bool,
+    /// One per token, where [`Attended::weighed`] is wanted; else empty.
+    pub weights: &'a [f32],
+}
+
+/// A sliding window: a query at position `p` sees no column at `p - width` or before.
+#[derive(Debug, Clone, Copy)]
+pub struct Window<'a> {
+    /// One per column; `u32::MAX` is seen by all.
+    pub positions: &'a [u32],
+    /// Positions that a query sees, its own too.
+    pub width: usize,
+}
+
+/// What [`attend_chunk`] computed for one KV head.
+#[derive(Debug, Clone, Default)]
+pub struct Attended {
+    /// `[tokens, group, head_dim]`.
+    pub output: Vec<f32>,
+    /// One per column, the sum over all queries of the softmax probability; empty if it is not wanted.
+    pub sums: Vec<f32>,
+    /// Likewise, every query's probabilities times its token's weight.
+    pub weighed: Vec<f32>,
+}
+
+/// Attention of `tokens` new tokens, KV head by KV head, with one softmax over all segments as
+/// [`attend`](super::attend) has. The mass of a column is exact: a tile of queries holds the logits of all columns at
+/// once, and there is no approximation of the softmax.
+///
+/// With [`Precision::Float32`] the error is that of sums in `f32`. At [`Level::Amx`] queries, keys, probabilities before
+/// they are divided by their sum, and values may be rounded as [`Precision`] says: to 8 bits of a mantissa, or to 16.
+/// Logits are then off by at most `2^-7` (`2^-14`) of the sum of the magnitudes of their products, and so, relatively, are
+/// probabilities and their sums.
+///
+/// # Panics
+///
+/// When `head_dim` or `tokens` is 0, when `queries` is not whole rows for all tokens, when there are fewer columns than
+/// tokens, or when another length differs from its shape.
+pub fn attend_chunk(
+    level: Level,
+    precision: Precision,
+    pool: &Pool,
+    heads: &[Chunk<'_>],
+    head_dim: usize,
+    tokens: usize,
+) -> Vec<Attended> {
+    assert!(head_dim > 0 && tokens > 0, "head_dim or tokens is 0");
+    for head in heads {
+        head.check(head_dim, tokens);
+    }
+    #[cfg(target_arch = "x86_64")]
+    if let (Level::Amx, Some(amx)) = (level, super::x86::Amx::detect()) {
+        let all = All {
+            pool,
+            heads,
+            head_dim,
+            tokens,
+        };
+        let steps = amx.vectors();
+        match precision {
+            Precision::Float32 => {}
+            Precision::Split => return all.run(steps, super::x86::Tiled::<true>(amx)),
+            Precision::Bfloat16 => return all.run(steps, super::x86::Tiled::<false>(amx)),
+        }
+    }
+    let _ = precision;
+    let mut found = Vec::new();
+    let all = All {
+        pool,
+        heads,
+        head_dim,
+        tokens,
+    };
+    steps::run(level, InFloats(all, &mut found));
+    found
+}
+
+struct InFloats<'a>(All<'a>, &'a mut Vec<Attended>);
+
+impl Job for InFloats<'_> {
+    fn run<S: Steps>(self, steps: S) {
+        *self.1 = self.0.run(steps, Floats(steps.vectors()));
+    }
+}
+
+impl Chunk<'_> {
+    fn columns(&self) -> usize {
+        self.segments.iter().map(|segment| segment.len).sum()
+    }
+
+    fn check(&self, head_dim: usize, tokens: usize) {
+        let row = tokens.checked_mul(head_dim).unwrap_or(usize::MAX);
+        assert_eq!(self.queries.len() % row, 0, "queries: {tokens} tokens");
+        for segment in self.segments {
+            segment.keys.assert_shape("keys", segment.len, head_dim);
+            segment.values.assert_shape("values", segment.len, head_dim);
+        }
+        let columns = self.columns();
+        assert!(columns >= tokens, "{columns} columns for {tokens} tokens");
+        if let Some(bias) = self.bias {
+            assert_eq!(bias.len(), columns, "bias: one per column");
+        }
+        if let Some(window) = self.window {
+            assert_eq!(window.positions.len(), columns, "positions: one per column");
+        }
+        let weights = self.weights.len();
+        assert!(weights == 0 || weights == tokens, "weights: one per token");
+    }
+}
+
+thread_local! {
+    /// Packed keys and values of the call that this thread makes.
+    static PACKED: RefCell<Vec<Line>> = const { RefCell::new(Vec::new()) };
+    /// Of the part that this thread computes.
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+#[derive(Default)]
+struct Scratch {
+    lines: Vec<Line>,
+    rows: Vec<f32>,
+    logits: Vec<Line>,
+    output: Vec<Line>,
+    column: Vec<Line>,
+}
+
+struct All<'a> {
+    pool: &'a Pool,
+    heads: &'a [Chunk<'a>],
+    head_dim: usize,
+    tokens: usize,
+}
+
+/// Where the packed keys and values of a head are.
+#[derive(Clone, Copy)]
+struct Place {
+    start: usize,
+    blocks: usize,
+    /// Lines of a panel of keys, and of one of values.
+    key: usize,
+    value: usize,
+    /// Panels of values, an even number.
+    width: usize,
+}
+
+impl Place {
+    fn values(&self) -> usize {
+        self.start + 2 * self.blocks * self.key
+    }
+
+    fn end(&self) -> usize {
+        self.values() + self.width * self.value
+    }
+}
+
+impl All<'_> {
+    fn run<S: Steps, D: Dense>(&self, steps: S, dense: D) -> Vec<Attended> {
+        let mut places: Vec<Place> = Vec::with_capacity(self.heads.len());
+        for head in self.heads {
+            let blocks = head.columns().div_ceil(KEYS);
+            places.push(Place {
+                start: places.last().map_or(0, Place::end),
+                blocks,
+                key: dense.lines(self.head_dim),
+                value: dense.lines(blocks * KEYS),
+                width: 2 * self.head_dim.div_ceil(2 * COLUMNS),
+            });
+        }
+        PACKED.with_borrow_mut(|packed| {
+            let packed = line::take(packed, places.last().map_or(0, Place::end));
+            self.pack(dense, &places, packed);
+            self.attend(steps, dense, &places, packed)
+        })
+    }
+
+    fn pack<D: Dense>(&self, dense: D, places: &[Place], packed: &mut [Line]) {
+        let shared = Shared::new(packed);
+        let parts: Vec<(usize, usize)> = (0..places.len())
+            .flat_map(|head| (0..places[head].blocks).map(move |block| (head, block)))
+            .collect();
+        self.pool.run(parts.len(), |part| {
+            let (head, block) = parts[part];
+            SCRATCH.with_borrow_mut(|scratch| {
+                self.pack_block(dense, head, places[head], block, &shared, scratch);
+            });
+        });
+    }
+
+    #[allow(unsafe_code, reason = "blocks of keys take lines of their own")]
+    fn pack_block<D: Dense>(
+        &self,
+        dense: D,
+        head: usize,
+        place: Place,
+        block: usize,
+        shared: &Shared<'_, Line>,
+        scratch: &mut Scratch,
+    ) {
+        let (dim, segments) = (self.head_dim, self.heads[head].segments);
+        let rows = &mut scratch.rows;
+        let columns = line::take(&mut scratch.column, dim.max(KEYS));
+        read(segments, Side::Keys, dim, block * KEYS, rows);
+        for (panel, keys) in rows.chunks_exact(COLUMNS * dim).enumerate() {
+            for (k, line) in columns[..dim].iter_mut().enumerate() {
+                for (x, key) in line.0.iter_mut().zip(keys.chunks_exact(dim)) {
+                    *x = key[k];
+                }
+            }
+            let start = place.start + (2 * block + panel) * place.key;
+            // SAFETY: every block has two panels of keys of its own.
+            let to = unsafe { shared.part(start..start + place.key) };
+            dense.pack(&columns[..dim], to);
+        }
+        read(segments, Side::Values, dim, block * KEYS, rows);
+        let cut = dense.lines(KEYS);
+        for panel in 0..place.width {
+            let from = (panel * COLUMNS).min(dim);
+            let width = (dim - from).min(COLUMNS);
+            for (line, value) in columns[..KEYS].iter_mut().zip(rows.chunks_exact(dim)) {
+                *line = Line::default();
+                line.0[..width].copy_from_slice(&value[from..from + width]);
+            }
+            let start = place.values() + panel * place.value + block * cut;
+            // SAFETY: every block has a cut of its own of every panel of values.
+            let to = unsafe { shared.part(start..start + cut) };
+            dense.pack(&columns[..KEYS], to);
+        }
+    }
+
+    #[allow(unsafe_code, reason = "tiles write results of their own")]
+    fn attend<S: Steps, D: Dense>(
+        &self,
+        steps: S,
+        dense: D,
+        places: &[Place],
+        packed: &[Line],
+    ) -> Vec<Attended> {
+        let mut found: Vec<Attended> = self.heads.iter().map(|_| Attended::default()).collect();
+        let mut tiles = Vec::new();
+        for (head, chunk) in self.heads.iter().enumerate() {
+            let group = chunk.queries.len() / (self.tokens * self.head_dim);
+            if group == 0 {
+                continue;
+            }
+            found[head].output = vec![0.0; chunk.queries.len()];
+            let size = (dense::ROWS / group).max(1);
+            tiles.extend((0..self.tokens).step_by(size).map(|first| Tile {
+                head,
+                group,
+                first,
+                tokens: size.min(self.tokens - first),
+            }));
+        }
+        // Late tokens see most: those who begin with them end together.
+        tiles.sort_by_key(|tile| std::cmp::Reverse(tile.first));
+        let mut masses: Vec<[Vec<f32>; 2]> = tiles.iter().map(|_| Default::default()).collect();
+        {
+            let outputs: Vec<_> = found
+                .iter_mut()
+                .map(|f| Shared::new(&mut f.output))
+                .collect();
+            let shared = Shared::new(&mut masses);
+            self.pool.run(tiles.len(), |part| {
+                let tile = &tiles[part];
+                let row = tile.group * self.head_dim;
+                // SAFETY: every tile has tokens, and masses, of its own.
+                let (output, mass) = unsafe {
+                    let own = tile.first * row..(tile.first + tile.tokens) * row;
+                    (outputs[tile.head].part(own), shared.part(part..part + 1))
+                };
+                SCRATCH.with_borrow_mut(|scratch| {
+                    self.tile(
+                        steps,
+                        dense,
+                        tile,
+                        (places[tile.head], packed),
+                        scratch,
+                        (output, &mut mass[0]),
+                    );
+                });
+            });
+        }
+        for (head, attended) in found.iter_mut().enumerate() {
+            let own = tiles
+                .iter()
+                .zip(&masses)
+                .filter(|(tile, _)| tile.head == head);
+            self.gather(head, own.map(|(_, mass)| mass), attended);
+        }
+        found
+    }
+
+    /// Adds the masses of a head's tiles, always in the same order.
+    fn gather<'m>(
+        &self,
+        head: usize,
+        masses: impl Iterator<Item = &'m [Vec<f32>; 2]>,
+        attended: &mut Attended,
+    ) {
+        let chunk = &self.heads[head];
+        let columns = chunk.columns();
+        attended.sums = vec![0.0; if chunk.sums { columns } else { 0 }];
+        attended.weighed = vec![0.0; if chunk.weights.is_empty() { 0 } else { columns }];
+        for [sums, weighed] in masses {
+            attended
+                .sums
+                .iter_mut()
+                .zip(sums)
+                .for_each(|(a, b)| *a += b);
+            attended
+                .weighed
+                .iter_mut()
+                .zip(weighed)
+                .for_each(|(a, b)| *a += b);
+        }
+    }
+
+    fn tile<S: Steps, D: Dense>(
+        &self,
+        steps: S,
+        dense: D,
+        tile: &Tile,
+        (place, packed): (Place, &[Line]),
+        scratch: &mut Scratch,
+        (output, masses): (&mut [f32], &mut [Vec<f32>; 2]),
+    ) {
+        let chunk = &self.heads[tile.head];
+        let (dim, group) = (self.head_dim, tile.group);
+        let seen = |token: usize| chunk.columns() - (self.tokens - 1 - token);
+        let most = seen(tile.first + tile.tokens - 1);
+        let blocks = most.div_ceil(KEYS);
+        let stride = blocks * KEYS;
+        let [sums, weighed] = masses;
+        sums.resize(if chunk.sums { most } else { 0 }, 0.0);
+        let own = |weights: &[f32]| {
+            weights
+                .iter()
+                .skip(tile.first)
+                .take(tile.tokens)
+                .any(|w| *w != 0.0)
+        };
+        weighed.resize(if own(chunk.weights) { most } else { 0 }, 0.0);
+
+        let queries =
+            &chunk.queries[tile.first * group * dim..(tile.first + tile.tokens) * group * dim];
+        // A group of more heads than a tile has rows is done in parts.
+        let parts = queries
+            .chunks(dense::ROWS * dim)
+            .zip(output.chunks_mut(dense::ROWS * dim));
+        for (part, (queries, output)) in parts.enumerate() {
+            let count = queries.len() / dim;
+            let logits = floats(line::take(
+                &mut scratch.logits,
+                dense::ROWS * stride / COLUMNS,
+            ));
+            let rows = Rows {
+                floats: queries,
+                stride: dim,
+                count,
+            };
+            let keys = Panels {
+                all: &packed[place.start..place.values()],
+                lines: place.key,
+                count: 2 * blocks,
+            };
+            dense.product(rows, keys, dim, &mut scratch.lines, logits, stride);
+
+            let mut factors = [0.0; dense::ROWS];
+            for (r, row) in logits.chunks_exact_mut(stride).take(count).enumerate() {
+                let token = tile.first + (part * dense::ROWS + r) / group;
+                let visible = seen(token);
+                chunk.hide(token + chunk.columns() - self.tokens, &mut row[..visible]);
+                row[visible..].fill(f32::NEG_INFINITY);
+                // What follows the last vector that has anything to see.
+                let (row, rest) = row.split_at_mut(visible.next_multiple_of(LANES));
+                rest.fill(0.0);
+                let total = steps.softmax(row, None);
+                let factor = match total == 0.0 {
+                    true => 0.0,
+                    false => total.recip() as f32,
+                };
+                factors[r] = factor;
+                if !sums.is_empty() {
+                    steps.add_scaled(&row[..visible], factor, &mut sums[..visible]);
+                }
+                match chunk.weights.get(token) {
+                    Some(&weight) if weight != 0.0 => {
+                        steps.add_scaled(&row[..visible], factor * weight, &mut weighed[..visible]);
+                    }
+                    _ => {}
+                }
+            }
+            let width = place.width * COLUMNS;
+            let attended = floats(line::take(&mut scratch.output, dense::ROWS * place.width));
+            let rows = Rows {
+                floats: logits,
+                stride,
+                count,
+            };
+            let values = Panels {
+                all: &packed[place.values()..place.end()],
+                lines: place.value,
+                count: place.width,
+            };
+            dense.product(rows, values, stride, &mut scratch.lines, attended, width);
+            let rows = output
+                .chunks_exact_mut(dim)
+                .zip(attended.chunks_exact(width));
+            for ((output, row), factor) in rows.zip(factors) {
+                output
+                    .iter_mut()
+                    .zip(row)
+                    .for_each(|(o, x)| *o = x * factor);
+            }
+        }
+    }
+}
+
+impl Chunk<'_> {
+    /// Applies bias and window to the logits of the query whose own column is `column`.
+    fn hide(&self, column: usize, row: &mut [f32]) {
+        if let Some(bias) = self.bias {
+            add_bias(row, bias);
+        }
+        let Some(window) = self.window else {
+            return;
+        };
+        let now = window.positions[column] as usize;
+        let Some(passed) = now.checked_sub(window.width) else {
+            return;
+        };
+        for (x, &position) in row.iter_mut().zip(window.positions) {
+            if position as usize <= passed {
+                *x = f32::NEG_INFINITY;
+            }
+        }
+    }
+}
+
+/// Queries of neighbouring tokens of one head.
+struct Tile {
+    head: usize,
+    group: usize,
+    first: usize,
+    tokens: usize,
+}
+
+#[allow(unsafe_code, reason = "lines are floats")]
+fn floats(lines: &mut [Line]) -> &mut [f32] {
+    // SAFETY: a line is 16 floats without padding, and any bits are a float.
+    unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), lines.len() * COLUMNS) }
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Side {
+    Keys,
+    Values,
+}
+
+/// [`KEYS`] rows from `start` on as floats, `[KEYS, dim]`; zeros beyond the last.
+fn read(segments: &[Segment<'_>], side: Side, dim: usize, start: usize, rows: &mut Vec<f32>) {
+    rows.clear();
+    rows.resize(KEYS * dim, 0.0);
+    let mut targets = rows.chunks_exact_mut(dim);
+    let mut skip = start;
+    for segment in segments {
+        let stored = match side {
+            Side::Keys => segment.keys,
+            Side::Values => segment.values,
+        };
+        for row in skip.min(segment.len)..segment.len {
+            let Some(to) = targets.next() else {
+                return;
+            };
+            let range = row * dim..(row + 1) * dim;
+            match stored {
+                RowsRef::F32(all) => to.copy_from_slice(&all[range]),
+                RowsRef::Bf16(all) => {
+                    to.iter_mut()
+                        .zip(&all[range])
+                        .for_each(|(x, b)| *x = f32::from_bits(u32::from(b.to_bits()) << 16));
+                }
+                RowsRef::Int8 { values, scales } => {
+                    dequantize_row(&values[range], scales[row], to);
+                    if side == Side::Keys {
+                        // The transform is its own inverse.
+                        hadamard(to);
+                    }
+                }
+            }
+        }
+        skip = skip.saturating_sub(segment.len);
+    }
+}
