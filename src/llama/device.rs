@@ -5,21 +5,24 @@ use std::num::NonZeroUsize;
 use tch::{Cuda, Device, Kind};
 
 use super::{Config, Dtype};
+use crate::kernels::Precision;
 
 /// A device and the type of its products.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Compute {
     /// The first CUDA device when libtorch has one, else the CPU.
     pub device: Device,
-    /// Float32, or bfloat16.
+    /// Float32, or bfloat16: of activations, and of keys and values.
     pub kind: Kind,
+    /// Of long products on a CPU.
+    pub precision: Precision,
 }
 
 impl Compute {
     /// The device there is, and the type that `dtype` asks for.
     ///
-    /// `auto` is bfloat16 on CUDA and float32 on a CPU, also one with bfloat16 instructions: libtorch's products of a
-    /// single row, which decoding is made of, are slower in bfloat16 there (docs/decisions/003).
+    /// `auto` is bfloat16 on CUDA and float32 on a CPU, where long products may split their inputs into two bfloat16
+    /// (docs/decisions/006).
     pub fn choose(dtype: Dtype) -> Self {
         let device = Device::cuda_if_available();
         let kind = match dtype {
@@ -28,7 +31,16 @@ impl Compute {
             Dtype::Auto if device.is_cuda() => Kind::BFloat16,
             Dtype::Auto => Kind::Float,
         };
-        Compute { device, kind }
+        let precision = match dtype {
+            Dtype::Float32 => Precision::Float32,
+            Dtype::Bfloat16 => Precision::Bfloat16,
+            Dtype::Auto => Precision::Split,
+        };
+        Compute {
+            device,
+            kind,
+            precision,
+        }
     }
 
     /// Bytes of one value.

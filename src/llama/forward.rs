@@ -9,7 +9,7 @@ use super::block::Span;
 use super::cache::SequenceCache;
 use super::kv_rows::Place;
 use super::memory::{KvMemory, Prefixes, Share};
-use super::model::Llama;
+use super::model::{Held, Llama};
 use super::session::Sessions;
 use crate::ids::{SeqId, TokenId};
 use crate::kernels::Scratch;
@@ -220,21 +220,17 @@ impl LlamaForward {
             None
         } else {
             let rope = self.model.rope();
-            let hidden = match self.model.packed(tokens.len()) {
-                Some(packed) => {
-                    let hidden = packed.hidden(&tokens, &positions, &mut spans, rope)?;
-                    Hidden::Host(hidden)
+            let hidden = match self.model.held() {
+                Held::Packed(packed) => {
+                    Hidden::Host(packed.hidden(&tokens, &positions, &mut spans, rope)?)
                 }
-                None => {
+                Held::Tensors(tensors) => {
                     let device = self.model.compute().device;
                     let wide = |ids: Vec<i64>| Tensor::f_from_slice(&ids)?.f_to_device(device);
                     let tokens = wide(tokens.iter().map(|&t| i64::from(t)).collect())?;
                     let positions = wide(positions.iter().map(|&p| p as i64).collect())?;
                     let scratch = &mut self.scratch;
-                    let hidden = self
-                        .model
-                        .hidden(&tokens, &positions, &mut spans, scratch)?;
-                    Hidden::Device(hidden)
+                    Hidden::Device(tensors.hidden(&tokens, &positions, &mut spans, rope, scratch)?)
                 }
             };
             let mut ended = Vec::with_capacity(spans.len());
@@ -312,26 +308,25 @@ impl LlamaForward {
         let Some(hidden) = hidden.filter(|_| !picked.is_empty()) else {
             return Ok(vec![Vec::new(); rows.len()]);
         };
-        let logits = match hidden {
-            Hidden::Host(hidden) => {
+        let logits = match (hidden, self.model.held()) {
+            (Hidden::Host(hidden), Held::Packed(packed)) => {
                 let width = self.model.config().hidden;
                 let mut wanted = Vec::with_capacity(picked.len() * width);
                 for &row in &picked {
                     wanted.extend_from_slice(&hidden[row * width..(row + 1) * width]);
                 }
-                self.model
-                    .packed(0)
-                    .map_or_else(Vec::new, |packed| packed.logits(&wanted))
+                packed.logits(&wanted)
             }
-            Hidden::Device(hidden) => {
+            (Hidden::Device(hidden), Held::Tensors(tensors)) => {
                 let picked: Vec<i64> = picked.iter().map(|&i| i as i64).collect();
                 let index = Tensor::f_from_slice(&picked)?.f_to_device(hidden.device())?;
-                let logits = self.model.logits(&hidden.f_index_select(0, &index)?)?;
+                let logits = tensors.logits(&hidden.f_index_select(0, &index)?)?;
                 let mut all = vec![0.0f32; logits.numel()];
                 let len = all.len();
                 logits.f_contiguous()?.f_copy_data(&mut all, len)?;
                 all
             }
+            _ => Vec::new(),
         };
         let vocab = self.model.config().vocab;
         let mut rest = logits.as_slice();

@@ -5,8 +5,8 @@ use tch::{Kind, TchError, Tensor};
 use super::block::{Block, Span, Step, rms_norm};
 use super::linear::Linear;
 use super::names::Part;
-use super::packed::{self, Packed};
-use super::rope::Rope;
+use super::packed::Packed;
+use super::rope::{Rope, Tables};
 use super::weights::{self, Weights};
 use super::{Compute, LlamaError, ModelConfig};
 use crate::kernels::Scratch;
@@ -17,14 +17,29 @@ use crate::store::Checkpoint;
 pub struct Llama {
     config: ModelConfig,
     compute: Compute,
+    rope: Rope,
+    context: usize,
+    held: Held,
+}
+
+/// The weights in one form: what computes with them decides which.
+#[derive(Debug)]
+pub(super) enum Held {
+    /// For the kernels, on a CPU.
+    Packed(Packed),
+    /// For libtorch: on a device, or because the kernels do not read a format of the file.
+    Tensors(Tensors),
+}
+
+/// The weights as tensors of the compute type.
+#[derive(Debug)]
+pub(super) struct Tensors {
+    norm_eps: f64,
     embedding: Tensor,
     blocks: Vec<Block>,
     norm: Tensor,
     head: Linear,
-    rope: Rope,
-    context: usize,
-    /// The same weights for steps of few tokens on the host.
-    packed: Option<Packed>,
+    tables: Tables,
 }
 
 impl Llama {
@@ -38,29 +53,32 @@ impl Llama {
         let _guard = tch::no_grad_guard();
         let config = ModelConfig::read(checkpoint)?;
         let weights = Weights::new(checkpoint, &config, compute);
-        let (vocab, hidden) = (config.vocab, config.hidden);
-        let embedding = weights.weight(Part::Embedding, &[vocab, hidden])?;
-        let head = if weights.has(Part::Head) {
-            Linear::stacked(&weights, &[(Part::Head, vocab)], hidden)?
-        } else {
-            Linear::shared(&embedding)
-        };
+        let context = context.map_or(config.context, |cap| cap.min(config.context));
+        let factors = weights.rope_factors()?;
+        let rope = Rope::new(&config, factors.as_deref());
         let packed = match compute.device.is_cuda() {
             true => None,
             false => Packed::load(&weights, &config, tile, super::device::threads())?,
         };
-        let blocks = (0..config.layers).map(|index| Block::load(&weights, &config, index, tile));
-        let context = context.map_or(config.context, |cap| cap.min(config.context));
-        let factors = weights.rope_factors()?;
+        let held = match packed {
+            Some(packed) => Held::Packed(packed),
+            None => {
+                let tables = rope.tables(context, compute.device)?;
+                Held::Tensors(Tensors::load(&weights, &config, tile, tables)?)
+            }
+        };
+        if let (Held::Tensors(tensors), false) = (&held, compute.device.is_cuda()) {
+            tracing::warn!(
+                bytes = tensors.bytes(),
+                dtype = compute.dtype_name(),
+                "the file has a format or a bias that the kernels do not read: its weights are widened, for libtorch"
+            );
+        }
         Ok(Llama {
-            embedding,
-            head,
-            blocks: blocks.collect::<Result<_, _>>()?,
-            norm: weights.norm(Part::FinalNorm)?,
-            rope: Rope::new(&config, context, factors.as_deref(), compute.device)?,
+            rope,
             compute,
             context,
-            packed,
+            held,
             config,
         })
     }
@@ -75,11 +93,9 @@ impl Llama {
         self.compute
     }
 
-    /// What computes a step of `tokens` tokens, if it is not libtorch.
-    pub(super) fn packed(&self, tokens: usize) -> Option<&Packed> {
-        self.packed
-            .as_ref()
-            .filter(|_| tokens <= packed::MOST_TOKENS)
+    /// The weights.
+    pub(super) fn held(&self) -> &Held {
+        &self.held
     }
 
     pub(super) fn rope(&self) -> &Rope {
@@ -93,14 +109,43 @@ impl Llama {
 
     /// Bytes of all weights; a tied head counts once.
     pub fn bytes(&self) -> usize {
-        let blocks: usize = self.blocks.iter().map(Block::bytes).sum();
-        let head = if self.tied() { 0 } else { self.head.bytes() };
-        let packed = self.packed.as_ref().map_or(0, Packed::bytes);
-        weights::bytes(&self.embedding) + blocks + weights::bytes(&self.norm) + head + packed
+        match &self.held {
+            Held::Packed(packed) => packed.bytes(),
+            Held::Tensors(tensors) => tensors.bytes(),
+        }
+    }
+}
+
+impl Tensors {
+    fn load(
+        weights: &Weights<'_>,
+        config: &ModelConfig,
+        tile: usize,
+        tables: Tables,
+    ) -> Result<Self, LlamaError> {
+        let (vocab, hidden) = (config.vocab, config.hidden);
+        let embedding = weights.weight(Part::Embedding, &[vocab, hidden])?;
+        let head = if weights.has(Part::Head) {
+            Linear::stacked(weights, &[(Part::Head, vocab)], hidden)?
+        } else {
+            Linear::shared(&embedding)
+        };
+        let blocks = (0..config.layers).map(|index| Block::load(weights, config, index, tile));
+        Ok(Tensors {
+            norm_eps: config.norm_eps,
+            embedding,
+            head,
+            blocks: blocks.collect::<Result<_, _>>()?,
+            norm: weights.norm(Part::FinalNorm)?,
+            tables,
+        })
     }
 
-    fn tied(&self) -> bool {
-        self.head.shares(&self.embedding)
+    fn bytes(&self) -> usize {
+        let blocks: usize = self.blocks.iter().map(Block::bytes).sum();
+        let tied = self.head.shares(&self.embedding);
+        let head = if tied { 0 } else { self.head.bytes() };
+        weights::bytes(&self.embedding) + blocks + weights::bytes(&self.norm) + head
     }
 
     /// Runs the spans' `tokens`, one after the other in `[n]`, at `positions` `[n]`. Returns the normed hidden state
@@ -110,11 +155,12 @@ impl Llama {
         tokens: &Tensor,
         positions: &Tensor,
         spans: &mut [Span<'_>],
+        rope: &Rope,
         scratch: &mut Scratch,
     ) -> Result<Tensor, TchError> {
         let mut step = Step {
-            rope: &self.rope,
-            rotation: self.rope.at(positions)?,
+            rope,
+            rotation: self.tables.at(positions)?,
             scratch,
         };
         let mut hidden = self
@@ -124,7 +170,7 @@ impl Llama {
         for block in &self.blocks {
             hidden = block.forward(hidden, &mut step, spans)?;
         }
-        rms_norm(&hidden, &self.norm, self.config.norm_eps)
+        rms_norm(&hidden, &self.norm, self.norm_eps)
     }
 
     /// `hidden` `[n, hidden]` -> logits `[n, vocabulary]`, float32.

@@ -1,7 +1,7 @@
-//! The weights at their own width, and a step of few tokens on the host: no tensor, no copy between libraries.
+//! The weights at their own width, and a step on the host: no tensor, no copy between libraries.
 //!
 //! Decoding reads every weight once a step, so its speed is that of memory: quantised weights are read as they lie in
-//! the file, repacked once for the processor. Long rows go through libtorch's products instead.
+//! the file, repacked once for the processor. Long rows widen the same weights panel by panel, in the caches.
 
 use super::attention::HostQueries;
 use super::block::Span;
@@ -10,11 +10,8 @@ use super::rope::Rope;
 use super::weights::Weights;
 use super::{LlamaError, ModelConfig};
 use crate::ids::TokenId;
-use crate::kernels::{Level, Matrix, Pool, multiply, rotate};
+use crate::kernels::{Level, Matrix, Pool, Precision, gate, multiply_as, rms_norm, rotate};
 use crate::store::DType;
-
-/// Tokens of one step up to which the host's own products are used.
-pub(super) const MOST_TOKENS: usize = 16;
 
 /// See the module.
 pub(super) struct Packed {
@@ -26,6 +23,7 @@ pub(super) struct Packed {
     blocks: Vec<Block>,
     pool: Pool,
     level: Level,
+    precision: Precision,
 }
 
 struct Block {
@@ -37,6 +35,24 @@ struct Block {
     feed_forward_norm: Vec<f32>,
     gate_up: Matrix,
     down: Matrix,
+}
+
+/// What a step's blocks compute one after the other in the same memory: for a long row that is megabytes, which would
+/// be cleared for every block.
+#[derive(Default)]
+struct Buffers {
+    normed: Vec<f32>,
+    /// Queries, keys and values of every token.
+    all: Vec<f32>,
+    /// The inputs of the gate.
+    both: Vec<f32>,
+    joined: Vec<f32>,
+    out: Vec<f32>,
+    queries: Vec<f32>,
+    /// Queries before rotation.
+    plain: Vec<f32>,
+    keys: Vec<f32>,
+    values: Vec<f32>,
 }
 
 impl std::fmt::Debug for Packed {
@@ -79,6 +95,7 @@ impl Packed {
             blocks,
             pool,
             level: Level::best(),
+            precision: weights.precision(),
         }))
     }
 
@@ -112,19 +129,21 @@ impl Packed {
             self.embedding.row(token as usize, row);
         }
         let angles: Vec<_> = positions.iter().map(|&p| rope.position(p)).collect();
+        let mut buffers = Buffers::default();
         for block in &self.blocks {
-            self.attend(block, &mut hidden, &angles, spans, rope)?;
-            self.feed_forward(block, &mut hidden);
+            self.attend(block, &mut hidden, &angles, (spans, rope), &mut buffers)?;
+            self.feed_forward(block, &mut hidden, &mut buffers);
         }
-        let mut normed = vec![0.0; hidden.len()];
-        self.rms_norm(&hidden, &self.norm, &mut normed);
-        Ok(normed)
+        self.rms_norm(&hidden, &self.norm, &mut buffers.normed);
+        Ok(buffers.normed)
     }
 
     /// `hidden` `[n, hidden]` -> logits `[n, vocabulary]`.
     pub(super) fn logits(&self, hidden: &[f32]) -> Vec<f32> {
         let head = self.head.as_ref().unwrap_or(&self.embedding);
-        self.product(head, hidden)
+        let mut logits = Vec::new();
+        self.product(head, hidden, &mut logits);
+        logits
     }
 
     fn attend(
@@ -132,14 +151,23 @@ impl Packed {
         block: &Block,
         hidden: &mut [f32],
         angles: &[(Vec<f32>, Vec<f32>)],
-        spans: &mut [Span<'_>],
-        rope: &Rope,
+        (spans, rope): (&mut [Span<'_>], &Rope),
+        buffers: &mut Buffers,
     ) -> Result<(), tch::TchError> {
         let (heads, kv_heads) = (self.config.heads, self.config.kv_heads);
         let dim = self.config.head_dim;
-        let mut normed = vec![0.0; hidden.len()];
-        self.rms_norm(hidden, &block.attention_norm, &mut normed);
-        let mut all = self.product(&block.query_key_value, &normed);
+        let Buffers {
+            normed,
+            all,
+            out,
+            queries,
+            plain,
+            keys,
+            values,
+            ..
+        } = buffers;
+        self.rms_norm(hidden, &block.attention_norm, normed);
+        self.product(&block.query_key_value, normed, all);
         let width = (heads + 2 * kv_heads) * dim;
         if let Some(bias) = &block.bias {
             for row in all.chunks_exact_mut(width) {
@@ -147,16 +175,17 @@ impl Packed {
             }
         }
         let count = angles.len();
-        let part = |from: usize, len: usize| -> Vec<f32> {
-            let rows = all.chunks_exact(width);
-            rows.flat_map(|row| &row[from * dim..(from + len) * dim])
-                .copied()
-                .collect()
-        };
-        let plain = part(0, heads);
-        let mut queries = plain.clone();
-        let mut keys = part(heads, kv_heads);
-        let values = part(heads + kv_heads, kv_heads);
+        for part in [&mut *plain, &mut *queries, &mut *keys, &mut *values] {
+            part.clear();
+        }
+        for row in all.chunks_exact(width) {
+            let (own, rest) = row.split_at(heads * dim);
+            let (key, value) = rest.split_at(kv_heads * dim);
+            plain.extend_from_slice(own);
+            keys.extend_from_slice(key);
+            values.extend_from_slice(value);
+        }
+        queries.extend_from_slice(plain);
         for (index, (cos, sin)) in angles.iter().enumerate() {
             let own = |heads: usize| index * heads * dim..(index + 1) * heads * dim;
             for head in queries[own(heads)].chunks_exact_mut(dim) {
@@ -177,45 +206,44 @@ impl Packed {
             span.cache.write(layer, own_keys, own_values, None)?;
         }
         let host = HostQueries {
-            rotated: &queries,
-            plain: &plain,
+            rotated: queries,
+            plain,
         };
-        let attended = block.attention.on_host(&host, spans, count, &self.pool)?;
-        let out = self.product(&block.attention_out, &attended);
-        hidden.iter_mut().zip(out).for_each(|(h, o)| *h += o);
+        let attended =
+            (block.attention).on_host(&host, spans, count, &self.pool, self.precision)?;
+        self.product(&block.attention_out, &attended, out);
+        hidden.iter_mut().zip(out).for_each(|(h, o)| *h += *o);
         Ok(())
     }
 
-    fn feed_forward(&self, block: &Block, hidden: &mut [f32]) {
-        let mut normed = vec![0.0; hidden.len()];
-        self.rms_norm(hidden, &block.feed_forward_norm, &mut normed);
-        let both = self.product(&block.gate_up, &normed);
+    fn feed_forward(&self, block: &Block, hidden: &mut [f32], buffers: &mut Buffers) {
+        let Buffers {
+            normed,
+            both,
+            out,
+            joined,
+            ..
+        } = buffers;
+        self.rms_norm(hidden, &block.feed_forward_norm, normed);
+        self.product(&block.gate_up, normed, both);
+        joined.resize(both.len() / 2, 0.0);
         let inner = self.config.intermediate;
-        let mut joined = Vec::with_capacity(both.len() / 2);
-        for row in both.chunks_exact(2 * inner) {
-            let (gate, up) = row.split_at(inner);
-            joined.extend(gate.iter().zip(up).map(|(g, u)| g / (1.0 + (-g).exp()) * u));
-        }
-        let out = self.product(&block.down, &joined);
-        hidden.iter_mut().zip(out).for_each(|(h, o)| *h += o);
+        gate(self.level, &self.pool, both, inner, joined);
+        self.product(&block.down, joined, out);
+        hidden.iter_mut().zip(out).for_each(|(h, o)| *h += *o);
     }
 
-    fn product(&self, weights: &Matrix, x: &[f32]) -> Vec<f32> {
+    fn product(&self, weights: &Matrix, x: &[f32], out: &mut Vec<f32>) {
         let n = x.len() / weights.cols();
-        let mut out = vec![0.0; n * weights.rows()];
-        multiply(self.level, &self.pool, weights, x, n, &mut out);
-        out
+        out.resize(n * weights.rows(), 0.0);
+        let (precision, level) = (self.precision, self.level);
+        multiply_as(precision, level, &self.pool, weights, x, n, out);
     }
 
-    fn rms_norm(&self, x: &[f32], weight: &[f32], out: &mut [f32]) {
-        let width = weight.len();
-        for (row, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
-            let mean = row.iter().map(|v| v * v).sum::<f32>() / width as f32;
-            let scale = 1.0 / (mean + self.config.norm_eps as f32).sqrt();
-            for ((o, x), w) in out.iter_mut().zip(row).zip(weight) {
-                *o = x * scale * w;
-            }
-        }
+    fn rms_norm(&self, x: &[f32], weight: &[f32], out: &mut Vec<f32>) {
+        out.resize(x.len(), 0.0);
+        let eps = self.config.norm_eps as f32;
+        rms_norm(self.level, &self.pool, x, weight, eps, out);
     }
 }
 

@@ -4,36 +4,33 @@ use tch::{Device, Kind, TchError, Tensor};
 
 use super::{ModelConfig, RopeScaling};
 
-/// Cosines and sines by position, `[context, head_dim / 2]` each, float32.
+/// How far keys and queries turn with every position.
 #[derive(Debug)]
 pub(super) struct Rope {
-    cos: Tensor,
-    sin: Tensor,
     /// Radians a position, by pair of dimensions.
     frequencies: Vec<f64>,
 }
 
 impl Rope {
-    /// Tables for `context` positions. `factors` divide the frequencies, where a file carries them.
-    pub(super) fn new(
-        config: &ModelConfig,
-        context: usize,
-        factors: Option<&[f32]>,
-        device: Device,
-    ) -> Result<Self, TchError> {
+    /// `factors` divide the frequencies, where a file carries them.
+    pub(super) fn new(config: &ModelConfig, factors: Option<&[f32]>) -> Self {
         let mut frequencies = frequencies(config);
         for (frequency, &factor) in frequencies.iter_mut().zip(factors.unwrap_or_default()) {
             *frequency /= f64::from(factor);
         }
-        let narrow: Vec<f32> = frequencies.iter().map(|&f| f as f32).collect();
+        Rope { frequencies }
+    }
+
+    /// Tables for `context` positions on `device`.
+    pub(super) fn tables(&self, context: usize, device: Device) -> Result<Tables, TchError> {
+        let narrow: Vec<f32> = self.frequencies.iter().map(|&f| f as f32).collect();
         let positions = Tensor::f_arange(context as i64, (Kind::Float, Device::Cpu))?;
         let angles = positions
             .f_unsqueeze(1)?
             .f_mul(&Tensor::f_from_slice(&narrow)?.f_unsqueeze(0)?)?;
-        Ok(Rope {
+        Ok(Tables {
             cos: angles.f_cos()?.f_to_device(device)?,
             sin: angles.f_sin()?.f_to_device(device)?,
-            frequencies,
         })
     }
 
@@ -75,7 +72,16 @@ impl Rope {
             })
             .unzip()
     }
+}
 
+/// Cosines and sines by position, `[context, head_dim / 2]` each, float32.
+#[derive(Debug)]
+pub(super) struct Tables {
+    cos: Tensor,
+    sin: Tensor,
+}
+
+impl Tables {
     /// Cosines and sines of `positions`, `[n, 1, head_dim / 2]` each, to share between layers.
     pub(super) fn at(&self, positions: &Tensor) -> Result<Rotation, TchError> {
         Ok(Rotation {
@@ -167,12 +173,13 @@ mod tests {
     #[test]
     fn rotation_keeps_lengths_and_only_relative_positions_matter() {
         let config = tiny_config();
-        let rope = Rope::new(&config, 64, None, Device::Cpu).unwrap();
+        let rope = Rope::new(&config, None);
+        let tables = rope.tables(64, Device::Cpu).unwrap();
         let dim = config.head_dim as i64;
         let x = Tensor::randn([1, 1, dim], (Kind::Float, Device::Cpu));
         let y = Tensor::randn([1, 1, dim], (Kind::Float, Device::Cpu));
         let turned = |t: &Tensor, position: i64| {
-            let rotation = rope.at(&Tensor::from_slice(&[position])).unwrap();
+            let rotation = tables.at(&Tensor::from_slice(&[position])).unwrap();
             rotation.apply(t).unwrap()
         };
         let mut key: Vec<f32> = Vec::try_from(turned(&x, 5).flatten(0, -1)).unwrap();

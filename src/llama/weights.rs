@@ -4,7 +4,7 @@ use tch::{Kind, Tensor};
 
 use super::names::Part;
 use super::{Compute, LlamaError, ModelConfig};
-use crate::kernels::Matrix;
+use crate::kernels::{Matrix, Precision};
 use crate::store::Checkpoint;
 
 /// Reads tensors of one checkpoint for one device.
@@ -27,6 +27,11 @@ impl<'a> Weights<'a> {
             compute,
             gguf: checkpoint.metadata().is_some(),
         }
+    }
+
+    /// Of long products.
+    pub(super) fn precision(&self) -> Precision {
+        self.compute.precision
     }
 
     /// The weight of `part`, in the compute type.

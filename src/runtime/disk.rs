@@ -101,7 +101,7 @@ impl ModelSource for DiskModels {
         let memory = self.memory_of(&installed);
         let kv_shape = memory.kv_shape(&shape, self.compute);
         let about = format!(
-            "{:.0}M parameters, {} on disk, {} in memory",
+            "{:.0}M parameters, {} on disk, computed in {}",
             parameters as f64 / 1e6,
             model.summary.quantization,
             self.compute.dtype_name()

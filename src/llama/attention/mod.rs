@@ -1,10 +1,11 @@
 //! Grouped-query attention over a sequence's segments, and the attention that every slot received.
 //!
-//! Two paths compute the same: the kernels take single queries over rows where they lie, in any type; libtorch's
-//! products take whole chunks. One softmax spans all segments, so scores are always the global ones. On a CPU exact
+//! On a CPU the kernels take single queries over rows where they lie, in any type, or many queries at once; elsewhere,
+//! and for weights that the kernels do not read, libtorch's products take whole chunks. All compute the same. One softmax spans all segments, so scores are always the global ones. On a CPU exact
 //! scores cost little on top of an eager softmax; they are never approximated.
 
 mod chunk;
+mod long;
 mod steps;
 
 use tch::{TchError, Tensor};

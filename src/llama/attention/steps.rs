@@ -11,8 +11,11 @@ use super::super::kv_rows::Pair;
 use super::super::node::Node;
 use super::super::reading::Reading;
 use super::{Attention, average, gather, scatter};
-use crate::kernels::{self, Level, Pool, RowsRef, Scratch, Segment};
+use crate::kernels::{self, Level, Pool, Precision, RowsRef, Scratch, Segment};
 use crate::kv::{Fast, Need, Paid, Select, Summary};
+
+/// Tokens of a row up to which its queries attend one by one.
+const MOST_STEPS: usize = 16;
 
 /// The queries of all rows of a step, `[tokens, heads, head_dim]` each.
 pub(in crate::llama) struct HostQueries<'a> {
@@ -21,18 +24,21 @@ pub(in crate::llama) struct HostQueries<'a> {
 }
 
 impl Attention {
-    /// All spans of a step through the kernels, heads side by side on the pool. Returns `[tokens, heads * head_dim]`.
+    /// All spans of a step through the kernels, heads side by side on the pool; of long spans, many queries at once in
+    /// `precision`. Returns `[tokens, heads * head_dim]`.
     pub(in crate::llama) fn on_host(
         &self,
         queries: &HostQueries<'_>,
         spans: &mut [Span<'_>],
         tokens: usize,
         pool: &Pool,
+        precision: Precision,
     ) -> Result<Vec<f32>, TchError> {
         let part = self.group() * self.head_dim;
         let stride = self.heads * self.head_dim;
         let mut jobs = Vec::with_capacity(spans.len() * self.kv_heads);
-        for (number, span) in spans.iter_mut().enumerate() {
+        let short = |(_, span): &(usize, &mut Span<'_>)| span.tokens <= MOST_STEPS;
+        for (number, span) in spans.iter_mut().enumerate().filter(short) {
             let rows = span.offset * stride..(span.offset + span.tokens) * stride;
             let need = span.cache.policy().need();
             let select = self.select(span.cache.policy(), span.tokens);
@@ -77,6 +83,9 @@ impl Attention {
             let span = &spans[number];
             let own = span.offset * stride..(span.offset + span.tokens) * stride;
             scatter(&rows, index, part, self.kv_heads, &mut output[own]);
+        }
+        for span in spans.iter_mut().filter(|span| span.tokens > MOST_STEPS) {
+            self.long(queries, span, pool, precision, &mut output)?;
         }
         for span in spans {
             if span.cache.policy().need().fast == Fast::LastRow {
@@ -208,7 +217,7 @@ struct HeadJob<'a> {
 }
 
 /// Adds queries, not rotated, to the statistics of a head.
-fn observe_floats(head: &mut HeadCache, queries: &[f32], dim: usize) {
+pub(super) fn observe_floats(head: &mut HeadCache, queries: &[f32], dim: usize) {
     let stats = &mut head.stats;
     stats.sum.resize(dim, 0.0);
     stats.outer.resize(dim * dim, 0.0);
