@@ -125,7 +125,7 @@ impl Chunk<'_> {
     }
 
     fn check(&self, head_dim: usize, tokens: usize) {
-        let row = tokens.checked_mul(head_dim).unwrap_or(usize::MAX);
+        let row = tokens.saturating_mul(head_dim);
         assert_eq!(self.queries.len() % row, 0, "queries: {tokens} tokens");
         for segment in self.segments {
             segment.keys.assert_shape("keys", segment.len, head_dim);

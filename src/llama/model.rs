@@ -26,7 +26,7 @@ pub struct Llama {
 #[derive(Debug)]
 pub(super) enum Held {
     /// For the kernels, on a CPU.
-    Packed(Packed),
+    Packed(Box<Packed>),
     /// For libtorch: on a device, or because the kernels do not read a format of the file.
     Tensors(Tensors),
 }
@@ -61,7 +61,7 @@ impl Llama {
             false => Packed::load(&weights, &config, tile, super::device::threads())?,
         };
         let held = match packed {
-            Some(packed) => Held::Packed(packed),
+            Some(packed) => Held::Packed(Box::new(packed)),
             None => {
                 let tables = rope.tables(context, compute.device)?;
                 Held::Tensors(Tensors::load(&weights, &config, tile, tables)?)
