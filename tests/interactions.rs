@@ -12,7 +12,7 @@ use llamahome::kv::{
     PolicyKind, Reading, Spill, Spread,
 };
 use llamahome::llama::testing::{tiny_config, tiny_gguf};
-use llamahome::llama::{Compute, Dtype, KvMemory, Llama, LlamaForward};
+use llamahome::llama::{Compute, Dtype, KvMemory, Llama, LlamaForward, ModelConfig};
 use llamahome::sample::SamplingParams;
 use llamahome::sched::{
     Ended, Forward, ForwardError, Open, Origin, Phase, Plan, Row, SessionOrder, SessionReply, Want,
@@ -29,9 +29,13 @@ struct Case {
 
 impl Case {
     fn new(seed: u64) -> Self {
+        Case::of(&tiny_config(), seed)
+    }
+
+    fn of(config: &ModelConfig, seed: u64) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file: PathBuf = folder.path().join("tiny.gguf");
-        std::fs::write(&file, tiny_gguf(&tiny_config(), seed).unwrap()).unwrap();
+        std::fs::write(&file, tiny_gguf(config, seed).unwrap()).unwrap();
         Case {
             checkpoint: Checkpoint::open(&file).unwrap(),
             folder,
@@ -793,6 +797,44 @@ fn bounded_reading_keeps_its_bound_and_its_snapshots_its_text() {
     assert!(cached >= 900, "{cached} of 1000 came from the snapshot");
     assert_eq!(kept(&model, 1), sets);
     assert_eq!(generate(&mut model, 1, logits, 1000, 10).0, expected);
+}
+
+#[test]
+fn sixteen_int8_sessions_at_a_fifth_take_an_eighth_of_full_bfloat16() {
+    // Heads as wide as real ones: with narrow ones scales and bookkeeping weigh more.
+    let config = ModelConfig {
+        layers: 2,
+        hidden: 64,
+        heads: 2,
+        kv_heads: 1,
+        head_dim: 64,
+        context: 4608,
+        ..tiny_config()
+    };
+    let case = Case::of(&config, 18);
+    let mut model = case.with(KvMemory {
+        dtype: KvDtype::Int8,
+        prefix_bytes: 0,
+        ..case.memory()
+    });
+    let policy = hybrid(4096 / 5);
+    for number in 0..16 {
+        let prompt = text(4096, number as usize);
+        let (logits, ..) = read(&mut model, number, &prompt, &policy, &Origin::Empty);
+        // Rows at full precision are stored in batches, so how many there are depends on the step.
+        generate(&mut model, number, logits, 4096, 1 + number as usize);
+        let park = Ended {
+            seq: SeqId(number),
+            park: Some(format!("talk-{number}").parse().unwrap()),
+        };
+        end(&mut model, park);
+    }
+    let full = 16 * 4096 * config.layers * config.kv_heads * 2 * config.head_dim * 2;
+    let parked = model.memory().parked_bytes;
+    assert!(
+        parked > full / 10 && parked <= full / 8,
+        "{parked} of {full}"
+    );
 }
 
 #[test]

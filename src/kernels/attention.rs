@@ -29,6 +29,22 @@ pub struct Scratch {
     totals: Vec<f64>,
 }
 
+impl Scratch {
+    /// Floats for queries, for the same rotated, and for weights.
+    pub(super) fn parts(
+        &mut self,
+        queries: usize,
+        rotated: usize,
+        weights: usize,
+    ) -> (&mut [f32], &mut [f32], &mut [f32]) {
+        (
+            self.queries.take(queries),
+            self.rotated.take(rotated),
+            self.weights.take(weights),
+        )
+    }
+}
+
 /// Attention of one new token, for the `group` query heads that share one KV head (GQA,
 /// <https://arxiv.org/abs/2305.13245>), with one softmax over the slots of all segments.
 ///

@@ -8,6 +8,7 @@ mod aligned;
 mod attention;
 mod chunk;
 mod dense;
+mod draw;
 mod elementwise;
 mod hadamard;
 mod lanes;
@@ -27,6 +28,7 @@ mod x86;
 
 pub use attention::{Scratch, Segment, attend};
 pub use chunk::{Attended, Chunk, Window, attend_chunk};
+pub use draw::{Keys, draw};
 pub use elementwise::{gate, rms_norm};
 pub use hadamard::hadamard;
 pub use level::Level;

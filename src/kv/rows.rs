@@ -126,6 +126,18 @@ impl Rows {
         }
     }
 
+    /// Gives back what is allocated beyond the rows.
+    pub fn shrink(&mut self) {
+        match &mut self.data {
+            Data::Float32(values) => values.shrink_to_fit(),
+            Data::Bfloat16(values) => values.shrink_to_fit(),
+            Data::Int8 { values, scales, .. } => {
+                values.shrink_to_fit();
+                scales.shrink_to_fit();
+            }
+        }
+    }
+
     /// Rows that fit without another allocation.
     pub fn room(&self) -> usize {
         match &self.data {

@@ -134,7 +134,13 @@ impl Block {
             let span_queries = &query_floats[part(&query_floats, query_stride)];
             if span.cache.recalls() {
                 let by_head = self.attention.by_kv_head(span_queries);
-                span.cache.recall(self.index, &by_head, step.rope)?;
+                span.cache.recall(
+                    self.index,
+                    &by_head,
+                    self.attention.group(),
+                    step.rope,
+                    None,
+                )?;
             }
             let tensors = Some((&own_keys, &own_values));
             span.cache

@@ -1,11 +1,13 @@
 //! The KV cache of one sequence: what each KV head of each layer holds, which blocks of it are shared, and how it is
 //! brought down to its budget. Keys lie rotated at their original positions until those run out.
 
+mod recall;
+
 use std::sync::Arc;
 
 use tch::{TchError, Tensor};
 
-use super::cold::{Cold, PAGE};
+use super::cold::Cold;
 use super::head::{HeadCache, shared_len};
 use super::kv_rows::{Fresh, Place};
 use super::node::Node;
@@ -453,30 +455,6 @@ impl SequenceCache {
         Ok(true)
     }
 
-    /// Attends again, in one layer, to what the queries of each KV head, `[tokens * group, head_dim]`, may have use
-    /// for.
-    pub(super) fn recall(
-        &mut self,
-        layer: usize,
-        queries: &[Vec<f32>],
-        rope: &Rope,
-    ) -> Result<(), TchError> {
-        let pages = self.policy.recall.div_ceil(PAGE);
-        let epoch = self.rebased;
-        let turn = |key: &mut [f32], delta: i64| rope.turn(key, delta);
-        for (head, queries) in self.layers[layer].iter_mut().zip(queries) {
-            if head.cold.as_ref().is_some_and(|cold| cold.len() > 0) {
-                head.recall(queries, pages, epoch, &turn)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether anything was spilled that could be recalled.
-    pub(super) fn recalls(&self) -> bool {
-        self.policy.recall > 0 && self.evicted_once
-    }
-
     /// Stores a layer's fresh rows.
     pub(super) fn write(
         &mut self,
@@ -542,6 +520,11 @@ impl SequenceCache {
         self.evicted_once = evicted != 0;
     }
 
+    /// Gives back what only a running request has use for.
+    pub(super) fn shrink(&mut self) {
+        self.layers.iter_mut().flatten().for_each(HeadCache::shrink);
+    }
+
     pub(super) fn report(&self) -> KvReport {
         let heads = (self.shape.layers * self.shape.kv_heads).max(1);
         let all = || self.layers.iter().flatten();
@@ -551,7 +534,10 @@ impl SequenceCache {
         let shared_bytes: usize = self.shared.iter().map(|node| node.row_bytes()).sum();
         let own: usize = all()
             .map(|head| {
-                let recalled: usize = head.recalled.iter().map(|page| page.rows.bytes()).sum();
+                let recalled: usize = head
+                    .recalled
+                    .as_ref()
+                    .map_or(0, |recalled| recalled.rows.bytes());
                 let slots = (head.room() + shared) * HeadSlots::SLOT_BYTES;
                 let summary = head.summary.as_ref().map_or(0, Summary::bytes);
                 head.arena.bytes() + head.hot.bytes() + recalled + slots + summary

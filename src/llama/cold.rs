@@ -1,17 +1,21 @@
-//! What was evicted and not forgotten: spilled rows of one KV head in pages, with each page's bounds in memory, so
-//! that a later turn can find the pages worth attending to again.
+//! What was evicted and not forgotten: spilled rows of one KV head, so that a later turn can find those worth attending
+//! to again. In memory all of them are weighed; of pages on disk the bounds stay in memory (as Quest has them,
+//! <https://arxiv.org/abs/2406.10774>) and say which pages are read and weighed.
 
 use std::sync::Arc;
 
 use tch::TchError;
 
 use super::kv_rows::{KvRows, Pair};
-use crate::kernels::{bounds, upper_bounds};
+use crate::kernels::{Keys, Level, Scratch, bounds, draw, upper_bounds};
 use crate::kv::{RowKind, Rows};
 use crate::store::SpillFile;
 
-/// Positions of a page. Small, so that a recalled page is mostly what was looked for.
-pub(super) const PAGE: usize = 32;
+/// Rows of a page.
+pub(super) const PAGE: usize = 16;
+
+/// How many times the rows that are recalled are read from disk to choose among: bounds alone are loose.
+const READ: usize = 4;
 
 /// One spilled row's place in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +33,7 @@ pub(super) struct Cold {
     dim: usize,
     kind: RowKind,
     entries: Vec<Evicted>,
-    /// Per full page and dimension.
+    /// Per full page and dimension, of pages on disk.
     mins: Vec<f32>,
     maxs: Vec<f32>,
     pages: Vec<Page>,
@@ -46,10 +50,9 @@ enum Page {
     Disk(u64),
 }
 
-/// A page that is attended to again.
+/// Rows that are attended to again.
 #[derive(Debug, Clone)]
 pub(super) struct Recalled {
-    pub(super) page: usize,
     pub(super) entries: Vec<Evicted>,
     pub(super) rows: Pair,
 }
@@ -96,9 +99,11 @@ impl Cold {
         if self.open_keys.len() < PAGE {
             return Ok(());
         }
-        let mut floats = Vec::with_capacity(PAGE * self.dim);
-        self.open_keys.read_all(0..PAGE, &mut floats);
-        bounds(&floats, self.dim, PAGE, &mut self.mins, &mut self.maxs);
+        if self.file.is_some() {
+            let mut floats = Vec::with_capacity(PAGE * self.dim);
+            self.open_keys.read_all(0..PAGE, &mut floats);
+            bounds(&floats, self.dim, PAGE, &mut self.mins, &mut self.maxs);
+        }
         let keys = std::mem::replace(&mut self.open_keys, Rows::new(self.kind, self.dim));
         let values = std::mem::replace(&mut self.open_values, Rows::new(self.kind, self.dim));
         let page = match &self.file {
@@ -113,45 +118,61 @@ impl Cold {
         Ok(())
     }
 
-    /// The pages, at most `pages`, whose bounds promise most attention to any of `queries` `[n, dim]`; ascending.
-    pub(super) fn promising(&self, queries: &[f32], pages: usize) -> Vec<usize> {
-        let mut scores = Vec::new();
-        upper_bounds(queries, self.dim, &self.mins, &self.maxs, &mut scores);
-        if !self.open_keys.is_empty() {
-            let (mut mins, mut maxs, mut floats) = (Vec::new(), Vec::new(), Vec::new());
-            self.open_keys
-                .read_all(0..self.open_keys.len(), &mut floats);
-            bounds(&floats, self.dim, PAGE, &mut mins, &mut maxs);
-            let mut open = Vec::new();
-            upper_bounds(queries, self.dim, &mins, &maxs, &mut open);
-            scores.extend(open);
-        }
-        let mut ranked: Vec<usize> = (0..scores.len()).collect();
-        ranked.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]).then(a.cmp(&b)));
-        ranked.truncate(pages);
-        ranked.sort_unstable();
-        ranked
-    }
-
-    /// Reads a page back.
-    pub(super) fn recall(&self, page: usize) -> Result<Recalled, TchError> {
-        let from = page * PAGE;
-        let entries = self.entries[from..self.len().min(from + PAGE)].to_vec();
-        let (keys, values) = match self.pages.get(page) {
-            None => (self.open_keys.clone(), self.open_values.clone()),
-            Some(Page::Memory(rows)) => (rows.0.clone(), rows.1.clone()),
-            Some(Page::Disk(offset)) => {
-                let half = PAGE * self.kind.row_bytes(self.dim);
-                let file = self.file.as_ref().ok_or_else(|| {
-                    TchError::FileFormat("a spilled page has lost its file".to_owned())
-                })?;
-                let bytes = file.read(*offset, 2 * half)?;
-                let rows = |part: &[u8]| Rows::decode(self.kind, self.dim, part);
-                (rows(&bytes[..half]), rows(&bytes[half..]))
+    /// The rows, at most `tokens`, that would draw most attention of `queries` `[n, dim]`, already scaled, beside the
+    /// keys that are `kept`. Rows in memory are all weighed; of those on disk, the pages that promise most by their
+    /// bounds are read and weighed.
+    pub(super) fn recall(
+        &self,
+        queries: &[f32],
+        kept: &[Keys<'_>],
+        tokens: usize,
+        scratch: &mut Scratch,
+    ) -> Result<Recalled, TchError> {
+        let count = self.len().div_ceil(PAGE);
+        let wanted = match self.file {
+            Some(_) if self.len() > READ * tokens => {
+                self.promising(queries, kept, (READ * tokens).div_ceil(PAGE), scratch)
             }
+            _ => (0..count).collect(),
         };
+        let pages = wanted.iter().map(|&page| self.page(page));
+        let pages: Vec<Arc<(Rows, Rows)>> = pages.collect::<Result<_, _>>()?;
+        let numbers: Vec<(usize, usize)> = pages
+            .iter()
+            .enumerate()
+            .flat_map(|(index, page)| (0..page.0.len()).map(move |row| (index, row)))
+            .collect();
+        let chosen = if numbers.len() <= tokens {
+            (0..numbers.len()).collect()
+        } else {
+            let mut keys = kept.to_vec();
+            keys.extend(pages.iter().map(|page| Keys {
+                rows: page.0.view(0..page.0.len()),
+                len: page.0.len(),
+            }));
+            let mut drawn = Vec::new();
+            draw(
+                Level::best(),
+                queries,
+                self.dim,
+                &keys,
+                &[],
+                scratch,
+                &mut drawn,
+            );
+            largest(&drawn[drawn.len() - numbers.len()..], tokens)
+        };
+        let mut entries = Vec::with_capacity(chosen.len());
+        let mut keys = Rows::new(self.kind, self.dim);
+        let mut values = Rows::new(self.kind, self.dim);
+        keys.reserve(chosen.len());
+        values.reserve(chosen.len());
+        for (index, row) in chosen.into_iter().map(|number| numbers[number]) {
+            entries.push(self.entries[wanted[index] * PAGE + row]);
+            keys.push_from(&pages[index].0, row);
+            values.push_from(&pages[index].1, row);
+        }
         Ok(Recalled {
-            page,
             entries,
             rows: Pair {
                 keys: KvRows::Host(keys),
@@ -159,11 +180,70 @@ impl Cold {
             },
         })
     }
+
+    /// The pages, at most `pages`, whose bounds promise most; ascending.
+    fn promising(
+        &self,
+        queries: &[f32],
+        kept: &[Keys<'_>],
+        pages: usize,
+        scratch: &mut Scratch,
+    ) -> Vec<usize> {
+        let (mut mins, mut maxs) = (self.mins.clone(), self.maxs.clone());
+        let mut open = Vec::new();
+        self.open_keys.read_all(0..self.open_keys.len(), &mut open);
+        bounds(&open, self.dim, PAGE, &mut mins, &mut maxs);
+        let (mut each, mut one) = (Vec::new(), Vec::new());
+        for query in queries.chunks_exact(self.dim) {
+            upper_bounds(query, self.dim, &mins, &maxs, &mut one);
+            each.extend_from_slice(&one);
+        }
+        let mut drawn = Vec::new();
+        draw(
+            Level::best(),
+            queries,
+            self.dim,
+            kept,
+            &each,
+            scratch,
+            &mut drawn,
+        );
+        largest(&drawn[drawn.len() - mins.len() / self.dim..], pages)
+    }
+
+    /// Keys and values of a page; the last may not be full.
+    pub(super) fn page(&self, page: usize) -> Result<Arc<(Rows, Rows)>, TchError> {
+        Ok(match self.pages.get(page) {
+            None => Arc::new((self.open_keys.clone(), self.open_values.clone())),
+            Some(Page::Memory(rows)) => Arc::clone(rows),
+            Some(Page::Disk(offset)) => {
+                let half = PAGE * self.kind.row_bytes(self.dim);
+                let file = self.file.as_ref().ok_or_else(|| {
+                    TchError::FileFormat("a spilled page has lost its file".to_owned())
+                })?;
+                let bytes = file.read(*offset, 2 * half)?;
+                let rows = |part: &[u8]| Rows::decode(self.kind, self.dim, part);
+                Arc::new((rows(&bytes[..half]), rows(&bytes[half..])))
+            }
+        })
+    }
+}
+
+/// The numbers of the `count` largest, ascending.
+fn largest(of: &[f32], count: usize) -> Vec<usize> {
+    let mut ranked: Vec<usize> = (0..of.len()).collect();
+    ranked.sort_unstable_by(|&a, &b| of[b].total_cmp(&of[a]).then(a.cmp(&b)));
+    ranked.truncate(count);
+    ranked.sort_unstable();
+    ranked
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// In the second page.
+    const ODD: u32 = PAGE as u32 + 8;
 
     fn filled(file: Option<Arc<SpillFile>>) -> Cold {
         let mut cold = Cold::new(2, RowKind::Float32, file);
@@ -173,26 +253,42 @@ mod tests {
                 rotated: i,
                 epoch: 0,
             };
-            let key = if i == 40 { [9.0, 0.0] } else { [0.0, 1.0] };
+            let key = if i == ODD { [9.0, 0.0] } else { [0.0, 1.0] };
             cold.push(entry, &key, &[i as f32, -1.0]).unwrap();
         }
         cold
     }
 
     #[test]
-    fn the_page_with_the_odd_key_is_found_and_read_back_whole() {
+    fn what_a_query_looks_for_is_found_and_read_back() {
         let folder = tempfile::tempdir().unwrap();
         let file = Arc::new(SpillFile::create(folder.path()).unwrap());
+        let mut scratch = Scratch::default();
         for cold in [filled(None), filled(Some(file))] {
-            assert_eq!(cold.promising(&[1.0, 0.0], 1), [1]);
-            let page = cold.recall(1).unwrap();
-            assert_eq!(page.entries[0].position, PAGE as u32);
+            let mut recall = |query: [f32; 2], tokens: usize| {
+                let recalled = cold.recall(&query, &[], tokens, &mut scratch).unwrap();
+                let positions = recalled.entries.iter().map(|entry| entry.position);
+                (positions.collect::<Vec<u32>>(), recalled.rows)
+            };
+            let (found, rows) = recall([1.0, 0.0], 1);
+            assert_eq!(found, [ODD]);
             let mut row = [0.0; 2];
-            page.rows.values.read(8, &mut row).unwrap();
-            assert_eq!(row, [40.0, -1.0]);
-            let open = cold.recall(2).unwrap();
-            assert_eq!((open.entries.len(), open.rows.len()), (3, 3));
-            assert_eq!(cold.promising(&[1.0, 1.0], 9).len(), 3);
+            rows.keys.read(0, &mut row).unwrap();
+            assert_eq!(row, [9.0, 0.0]);
+            rows.values.read(0, &mut row).unwrap();
+            assert_eq!(row, [ODD as f32, -1.0]);
+            let (all, rows) = recall([1.0, 1.0], 1000);
+            assert!(all.into_iter().eq(0..PAGE as u32 * 2 + 3));
+            assert_eq!(rows.len(), PAGE * 2 + 3);
         }
+    }
+
+    #[test]
+    fn the_page_with_the_odd_key_promises_most() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = Arc::new(SpillFile::create(folder.path()).unwrap());
+        let (cold, mut scratch) = (filled(Some(file)), Scratch::default());
+        assert_eq!(cold.promising(&[1.0, 0.0], &[], 1, &mut scratch), [1]);
+        assert_eq!(cold.promising(&[1.0, 1.0], &[], 9, &mut scratch), [0, 1, 2]);
     }
 }

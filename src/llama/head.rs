@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use tch::TchError;
 
-use super::cold::{Cold, Evicted, PAGE, Recalled};
+use super::cold::{Cold, Evicted, Recalled};
 use super::kv_rows::{Fresh, KvRows, Pair, Place};
 use super::node::Node;
+use crate::kernels::{Keys, RowsRef, Scratch};
 use crate::kv::{HeadSlots, Policy, QueryStats, Summary, When};
 
 /// Slots that an arena starts with.
@@ -35,7 +36,7 @@ pub(super) struct HeadCache {
     pub(super) capacity: Option<usize>,
     pub(super) stats: QueryStats,
     pub(super) cold: Option<Cold>,
-    pub(super) recalled: Vec<Recalled>,
+    pub(super) recalled: Option<Recalled>,
     /// Means of evicted rows.
     pub(super) summary: Option<Summary>,
     /// Bounds of whole pages of slots, where pages are selected.
@@ -66,7 +67,7 @@ impl HeadCache {
             capacity,
             stats: QueryStats::default(),
             cold,
-            recalled: Vec::new(),
+            recalled: None,
             mins: Vec::new(),
             maxs: Vec::new(),
             place,
@@ -322,43 +323,49 @@ impl HeadCache {
         self.cold.is_some() || self.summary.is_some()
     }
 
-    /// Attends again to the `pages` spilled pages that promise most to `queries` `[n, head_dim]`. `turn` rotates a
-    /// key by a number of positions.
+    /// Attends again to the spilled rows, at most `tokens`, that promise most to `queries` `[n, head_dim]`, already
+    /// scaled. `turn` rotates a key by a number of positions.
     pub(super) fn recall(
         &mut self,
+        (shared, at): (&[Arc<Node>], (usize, usize)),
         queries: &[f32],
-        pages: usize,
+        tokens: usize,
         epoch: u32,
         turn: &dyn Fn(&mut [f32], i64),
+        scratch: &mut Scratch,
     ) -> Result<(), TchError> {
-        let Some(cold) = &self.cold else {
+        let Some(cold) = self.cold.as_ref().filter(|cold| cold.len() > 0) else {
             return Ok(());
         };
-        let wanted = cold.promising(queries, pages);
-        let mut before = std::mem::take(&mut self.recalled);
-        for page in wanted {
-            let held = before.iter().position(|r| r.page == page);
-            let mut recalled = match held {
-                // A page that was recalled before it was full has grown since.
-                Some(index) if before[index].entries.len() == PAGE => {
-                    self.recalled.push(before.swap_remove(index));
-                    continue;
-                }
-                _ => cold.recall(page)?,
-            };
-            for (row, entry) in recalled.entries.iter().enumerate() {
-                if entry.epoch == epoch {
-                    continue;
-                }
-                // Kept keys were rotated anew since: this one goes where its nearest kept elder is.
-                let target = self.elder(entry.position);
-                let mut key = vec![0.0; self.dim];
-                recalled.rows.keys.read(row, &mut key)?;
-                turn(&mut key, i64::from(target) - i64::from(entry.rotated));
-                recalled.rows.keys.write(row, &key)?;
-            }
-            self.recalled.push(recalled);
+        let segments = self.segments(shared, at);
+        let mut copies = Vec::new();
+        for segment in segments.iter().filter(|s| s.keys.host().is_none()) {
+            // Keys on a device are weighed on the host.
+            segment.keys.read_all(&mut copies)?;
         }
+        let mut kept: Vec<Keys<'_>> = Vec::with_capacity(segments.len() + 1);
+        kept.push(Keys {
+            len: copies.len() / self.dim,
+            rows: RowsRef::F32(&copies),
+        });
+        kept.extend(segments.iter().filter_map(|segment| {
+            let len = segment.len();
+            let rows = segment.keys.view(0..len)?;
+            Some(Keys { rows, len })
+        }));
+        let mut recalled = cold.recall(queries, &kept, tokens, scratch)?;
+        for (row, entry) in recalled.entries.iter().enumerate() {
+            if entry.epoch == epoch {
+                continue;
+            }
+            // Kept keys were rotated anew since: this one goes where its nearest kept elder is.
+            let target = self.elder(entry.position);
+            let mut key = vec![0.0; self.dim];
+            recalled.rows.keys.read(row, &mut key)?;
+            turn(&mut key, i64::from(target) - i64::from(entry.rotated));
+            recalled.rows.keys.write(row, &key)?;
+        }
+        self.recalled = Some(recalled);
         Ok(())
     }
 
@@ -389,9 +396,16 @@ impl HeadCache {
             .map_or(0, |(_, &rotated)| rotated)
     }
 
+    /// Gives back what only a running request has use for: room to grow, and copies of recalled rows.
+    pub(super) fn shrink(&mut self) {
+        self.arena.shrink();
+        self.hot.shrink();
+        self.recalled = None;
+    }
+
     /// Positions attended to again.
     pub(super) fn recalled_len(&self) -> usize {
-        self.recalled.iter().map(|page| page.entries.len()).sum()
+        self.recalled.as_ref().map_or(0, |r| r.entries.len())
     }
 
     /// Rotates every own key to `targets`, by slot. All rows must be own.
@@ -416,7 +430,7 @@ impl HeadCache {
             rows.write(row, &key)?;
         }
         self.slots.rebase(targets);
-        self.recalled.clear();
+        self.recalled = None;
         Ok(())
     }
 }

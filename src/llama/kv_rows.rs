@@ -143,6 +143,15 @@ impl Pair {
         self.values.push_host(&host.values, slot)
     }
 
+    /// Gives back what is allocated beyond the rows, on the host.
+    pub(super) fn shrink(&mut self) {
+        for rows in [&mut self.keys, &mut self.values] {
+            if let KvRows::Host(rows) = rows {
+                rows.shrink();
+            }
+        }
+    }
+
     /// Takes out the first `count` rows.
     pub(super) fn split_front(&mut self, count: usize) -> Result<Pair, TchError> {
         Ok(Pair {

@@ -200,7 +200,9 @@ impl Packed {
             let own = |width: usize| span.offset * width..(span.offset + span.tokens) * width;
             if span.cache.recalls() {
                 let by_head = block.attention.by_kv_head(&queries[own(heads * dim)]);
-                span.cache.recall(layer, &by_head, rope)?;
+                let group = block.attention.group();
+                span.cache
+                    .recall(layer, &by_head, group, rope, Some(&self.pool))?;
             }
             let (own_keys, own_values) = (&keys[own(kv_heads * dim)], &values[own(kv_heads * dim)]);
             span.cache.write(layer, own_keys, own_values, None)?;

@@ -63,8 +63,9 @@ impl Sessions {
     pub(super) fn park(
         &mut self,
         session: &SessionId,
-        cache: SequenceCache,
+        mut cache: SequenceCache,
     ) -> Result<(), ForwardError> {
+        cache.shrink();
         match self.parked.park(session.as_str(), Arc::new(cache)) {
             Ok(spilled) => {
                 for moved in spilled {

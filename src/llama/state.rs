@@ -102,24 +102,30 @@ impl State {
                 .extend([entry.position, entry.rotated, entry.epoch]);
         }
         for page in 0..cold.len().div_ceil(super::cold::PAGE) {
-            let page = cold.recall(page)?;
-            self.rows(&page.rows.keys)?;
-            self.rows(&page.rows.values)?;
+            let page = cold.page(page)?;
+            self.stored(page.0.stored());
+            self.stored(page.1.stored());
         }
         Ok(())
     }
 
     fn rows(&mut self, rows: &KvRows) -> Result<(), BadState> {
-        match rows.host().map(Rows::stored) {
-            Some(Stored::Float32(values)) => self.floats.extend(values),
-            Some(Stored::Bfloat16(values)) => self.halves.extend(values),
-            Some(Stored::Int8(values, scales)) => {
-                self.bytes.extend(values);
-                self.scales.extend(scales);
-            }
+        match rows.host() {
+            Some(rows) => self.stored(rows.stored()),
             None => rows.read_all(&mut self.floats)?,
         }
         Ok(())
+    }
+
+    fn stored(&mut self, rows: Stored<'_>) {
+        match rows {
+            Stored::Float32(values) => self.floats.extend(values),
+            Stored::Bfloat16(values) => self.halves.extend(values),
+            Stored::Int8(values, scales) => {
+                self.bytes.extend(values);
+                self.scales.extend(scales);
+            }
+        }
     }
 
     /// The sections of a file.

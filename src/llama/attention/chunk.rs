@@ -34,7 +34,7 @@ impl Attention {
             .f_transpose(0, 1)?
             .f_mul_scalar(scale)?;
         let pairs = head.segments(shared, (self.layer, index));
-        let recalled = head.recalled.iter().map(|page| &page.rows);
+        let recalled = head.recalled.iter().map(|recalled| &recalled.rows);
         let means = means(head, self.head_dim);
         // Means and recalled rows first: the last columns stay the chunk's own, where the causal mask is.
         let pairs: Vec<&Pair> = means.iter().chain(recalled).chain(pairs).collect();

@@ -104,7 +104,7 @@ impl Attention {
                 len: means.len(),
             });
         }
-        let recalled = head.recalled.iter().map(|page| &page.rows);
+        let recalled = head.recalled.iter().map(|recalled| &recalled.rows);
         for pair in recalled.chain(pairs.iter().copied()) {
             let len = pair.len();
             if let Some((keys, values)) = pair.keys.view(0..len).zip(pair.values.view(0..len)) {

@@ -70,7 +70,7 @@ impl Attention {
         (tokens == 1 && self.layer >= select.full_layers).then_some(select)
     }
 
-    fn group(&self) -> usize {
+    pub(in crate::llama) fn group(&self) -> usize {
         self.heads / self.kv_heads
     }
 

@@ -269,8 +269,8 @@ fn segments<'a>(
         }
         start += pair.len();
     }
-    for page in &head.recalled {
-        add(&page.rows, 0, page.rows.len());
+    if let Some(recalled) = &head.recalled {
+        add(&recalled.rows, 0, recalled.rows.len());
     }
     if let Some(means) = head.summary.as_ref().filter(|means| !means.is_empty()) {
         found.push(Segment {

@@ -100,7 +100,13 @@ pub fn ask(
     for (index, kv) in compressed.into_iter().enumerate() {
         replies.push(Reply {
             tokens: Vec::new(),
-            likelihood: likelihood(model, seq(index), &next[index], asked.answer, position)?,
+            likelihood: likelihood(
+                model,
+                (seq(index), &variants[index].policy),
+                &next[index],
+                asked.answer,
+                position,
+            )?,
             compressed: kv,
         });
     }
@@ -188,7 +194,7 @@ fn greedy(
 /// The answer's likelihood after the question, from a copy of the sequence.
 fn likelihood(
     model: &mut dyn Forward,
-    from: SeqId,
+    (from, policy): (SeqId, &Policy),
     first: &[f32],
     answer: &[TokenId],
     position: usize,
@@ -202,7 +208,7 @@ fn likelihood(
         let row = Row {
             seq: copy,
             open: Some(Open {
-                policy: Policy::full(),
+                policy: policy.clone(),
                 sampling: SamplingParams::default(),
                 origin: Origin::Fork(from),
             }),
