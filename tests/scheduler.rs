@@ -7,8 +7,8 @@ use llamahome::ids::{RequestId, SeqId, TokenId};
 use llamahome::kv::Policy;
 use llamahome::sample::SamplingParams;
 use llamahome::sched::{
-    Busy, Config, Continue, Ended, Event, Failure, FakeModel, FinishReason, Forward, Limits, Phase,
-    Plan, Request, Scheduler, Stepper,
+    Admission, BatcherKind, Busy, Config, Continue, Ended, Event, Failure, FakeModel, FinishReason,
+    Forward, Limits, Phase, Plan, PolicyKind, Request, Scheduler, Standing, Stepper,
 };
 use llamahome::units;
 use proptest::prelude::*;
@@ -25,6 +25,7 @@ fn request(prompt: &[TokenId], max_tokens: usize) -> Request {
         policy: Policy::h2o(2, 2).unwrap(),
         tenant: None,
         session: None,
+        standing: Standing::default(),
     }
 }
 
@@ -36,8 +37,13 @@ fn limits(slots: usize) -> Limits {
     }
 }
 
+/// With blocks of one token, so that slots are counted one by one.
 fn scheduler(config: Config, slots: usize) -> Scheduler {
     let limits = limits(slots);
+    let config = Config {
+        block_tokens: 1,
+        ..config
+    };
     let mut scheduler = Scheduler::new(config, limits);
     scheduler.grant(limits.total_bytes);
     scheduler
@@ -152,7 +158,9 @@ fn what_does_not_fit_is_refused_or_waits() {
         scheduler.submit(request(&[1; 5], 1), now),
         Err(Busy::TokensFull {
             waiting: 6,
-            limit: 10
+            limit: 10,
+            position: 2,
+            wait: None
         })
     ));
     scheduler.submit(request(&[1], 1), now).unwrap();
@@ -160,7 +168,9 @@ fn what_does_not_fit_is_refused_or_waits() {
         scheduler.submit(request(&[1], 1), now),
         Err(Busy::QueueFull {
             waiting: 2,
-            limit: 2
+            limit: 2,
+            position: 3,
+            wait: None
         })
     ));
     let plan = scheduler.plan(now).unwrap();
@@ -176,13 +186,17 @@ fn what_does_not_fit_is_refused_or_waits() {
 fn admission_waits_for_a_lease_and_says_how_much_is_missing() {
     let limits = limits(100);
     let slot = limits.shape.slot_bytes();
-    let mut scheduler = Scheduler::new(Config::default(), limits);
+    let config = Config {
+        block_tokens: 2,
+        ..Config::default()
+    };
+    let mut scheduler = Scheduler::new(config, limits);
     let now = Instant::now();
-    scheduler.submit(request(&[1; 10], 5), now).unwrap();
+    scheduler.submit(request(&[1; 9], 5), now).unwrap();
     assert_eq!(scheduler.plan(now), None);
-    assert_eq!(scheduler.shortfall(), Some(10 * slot));
+    assert_eq!(scheduler.shortfall(now), Some(10 * slot), "five blocks");
     scheduler.grant(12 * slot);
-    assert_eq!(scheduler.shortfall(), None);
+    assert_eq!(scheduler.shortfall(now), None);
     assert_eq!(scheduler.plan(now).unwrap().rows.len(), 1);
     assert_eq!(
         scheduler.release(usize::MAX),
@@ -202,7 +216,7 @@ fn a_cancelled_sequence_leaves_at_once_and_its_late_result_is_dropped() {
     let drawn = stepper.step(&plan).unwrap();
     assert!(scheduler.cancel(seq, now).is_some());
     assert!(scheduler.commit(drawn, now).is_empty());
-    let Plan { rows, ended } = scheduler.plan(now).unwrap();
+    let Plan { rows, ended, .. } = scheduler.plan(now).unwrap();
     assert_eq!(
         (rows.len(), ended),
         (0, vec![Ended::from(seq)]),
@@ -324,6 +338,437 @@ fn time_in_the_queue_is_bounded() {
     );
 }
 
+/// One step, `took` long. Says what was told.
+fn step(
+    scheduler: &mut Scheduler,
+    stepper: &mut Stepper,
+    now: &mut Instant,
+    took: Duration,
+) -> (Plan, Vec<(SeqId, Event)>) {
+    let plan = scheduler.plan(*now).unwrap_or_default();
+    scheduler.check();
+    let drawn = stepper.step(&plan).unwrap();
+    *now += took;
+    let events = scheduler.commit(drawn, *now);
+    scheduler.check();
+    (plan, events)
+}
+
+fn counting() -> Stepper {
+    Stepper::new(Box::new(FakeModel::new(VOCAB)))
+}
+
+/// Keeps everything, so that it needs a slot for each token.
+fn greedy(prompt: &[TokenId], max_tokens: usize) -> Request {
+    Request {
+        policy: Policy::full(),
+        ..request(prompt, max_tokens)
+    }
+}
+
+#[test]
+fn v9_running_answers_are_in_every_step_and_prompts_take_what_they_leave() {
+    for batcher in [
+        BatcherKind::Fixed,
+        BatcherKind::Dynamic,
+        BatcherKind::SpaceSharing,
+    ] {
+        let (chunk, most) = (160, 24);
+        let config = Config {
+            batcher,
+            step_tokens: chunk,
+            max_chunk: most,
+            min_chunk: 4,
+            prefill_tokens: 16,
+            max_queue: 300,
+            ..Config::default()
+        };
+        let mut scheduler = scheduler(config, 100_000);
+        let mut stepper = counting();
+        let mut now = Instant::now();
+        for prompt in 0..200 {
+            let length = 1 + (prompt * 7) % 60;
+            scheduler.submit(greedy(&vec![1; length], 30), now).unwrap();
+        }
+        let mut decoding: Vec<SeqId> = Vec::new();
+        let (mut fullest, mut steps) = (0, 0);
+        while !scheduler.is_idle() {
+            let (plan, events) = step(
+                &mut scheduler,
+                &mut stepper,
+                &mut now,
+                Duration::from_millis(10),
+            );
+            let decodes = plan
+                .rows
+                .iter()
+                .filter(|r| r.phase == Phase::Decode)
+                .count();
+            let prompts: usize = plan.rows.iter().map(|r| r.tokens.len()).sum::<usize>() - decodes;
+            let budget = match batcher {
+                BatcherKind::Fixed => chunk - decodes,
+                _ => most,
+            };
+            assert!(prompts <= budget, "{batcher:?}: {prompts} beside {decodes}");
+            assert!(plan.rows.len() <= 128);
+            for seq in &decoding {
+                assert!(
+                    plan.rows.iter().any(|row| row.seq == *seq),
+                    "{seq} was left out"
+                );
+            }
+            for row in plan.rows.iter().filter(|row| row.phase != Phase::Decode) {
+                let end = row.start + row.tokens.len();
+                assert!(row.start / 16 == (end - 1) / 16, "a row crosses the grid");
+            }
+            for (seq, event) in events {
+                match event {
+                    Event::Token { .. } if !decoding.contains(&seq) => decoding.push(seq),
+                    Event::Token { .. } => {}
+                    _ => decoding.retain(|known| *known != seq),
+                }
+            }
+            fullest = fullest.max(plan.rows.len());
+            steps += 1;
+            assert!(steps < 5_000, "{batcher:?} does not come to an end");
+        }
+        assert!(
+            fullest > 15,
+            "{batcher:?} never had more than {fullest} rows"
+        );
+    }
+}
+
+#[test]
+fn v10_without_blocks_the_last_in_order_gives_way_and_comes_back_to_the_same_text() {
+    let config = Config {
+        admission: Admission::Optimistic,
+        watermark: 0.0,
+        ..Config::default()
+    };
+    let mut scheduler = scheduler(config, 40);
+    let mut stepper = counting();
+    let mut now = Instant::now();
+    let asks = [(3, 25), (10, 25), (20, 25)];
+    let ids: Vec<SeqId> = asks
+        .iter()
+        .map(|&(first, max)| scheduler.submit(greedy(&[first; 6], max), now).unwrap())
+        .collect();
+    let mut told: BTreeMap<SeqId, Vec<Event>> = BTreeMap::new();
+    let mut paused = Vec::new();
+    while !scheduler.is_idle() {
+        let used = scheduler.memory().accounts().used();
+        let (plan, events) = step(
+            &mut scheduler,
+            &mut stepper,
+            &mut now,
+            Duration::from_millis(1),
+        );
+        if !plan.paused.is_empty() {
+            assert!(
+                scheduler.memory().accounts().used() < used,
+                "its blocks are free"
+            );
+            assert!(plan.rows.iter().all(|row| !plan.paused.contains(&row.seq)));
+        }
+        paused.extend(plan.paused);
+        for (seq, event) in events {
+            told.entry(seq).or_default().push(event);
+        }
+    }
+    assert!(
+        !paused.is_empty() && !paused.contains(&ids[0]),
+        "{paused:?}"
+    );
+    assert_eq!(paused[0], ids[2], "the last came last");
+    for (&seq, &(first, max)) in ids.iter().zip(&asks) {
+        let answer: Vec<TokenId> = (first + 1..60).take(max).collect();
+        assert_eq!(tokens(&told[&seq]), answer);
+        let Some(Event::Finished { usage, .. }) = told[&seq].last() else {
+            panic!("no end");
+        };
+        let times = paused.iter().filter(|p| **p == seq).count();
+        assert_eq!(usage.preemptions, times);
+        assert_eq!(usage.paused.is_zero(), times == 0);
+    }
+    assert_eq!(scheduler.memory().accounts().used(), 0);
+}
+
+/// Of class `priority`.
+fn classed(priority: i32, request: Request) -> Request {
+    Request {
+        standing: Standing {
+            priority,
+            ..Standing::default()
+        },
+        ..request
+    }
+}
+
+#[test]
+fn v10_a_request_of_a_better_class_has_the_memory_of_a_worse_one() {
+    let config = Config {
+        policy: PolicyKind::Priority,
+        ..Config::default()
+    };
+    let mut scheduler = scheduler(config, 60);
+    let mut stepper = counting();
+    let mut now = Instant::now();
+    let short = Duration::from_millis(1);
+    let low = scheduler.submit(classed(5, greedy(&[1], 40)), now).unwrap();
+    for _ in 0..20 {
+        step(&mut scheduler, &mut stepper, &mut now, short);
+    }
+    let alike = scheduler.submit(classed(5, greedy(&[2], 30)), now).unwrap();
+    let high = scheduler.submit(classed(0, greedy(&[3], 30)), now).unwrap();
+    let (plan, _) = step(&mut scheduler, &mut stepper, &mut now, short);
+    assert_eq!(plan.paused, [low]);
+    assert_eq!(plan.rows.len(), 1);
+    assert_eq!(plan.rows[0].seq, high);
+    assert_eq!((scheduler.paused(), scheduler.waiting()), (1, 1));
+    // The two others are of one class: the one that came first goes on first.
+    let told = {
+        let mut told: Vec<(SeqId, Event)> = Vec::new();
+        while !scheduler.is_idle() {
+            told.extend(step(&mut scheduler, &mut stepper, &mut now, short).1);
+        }
+        told
+    };
+    let ends: Vec<SeqId> = told
+        .iter()
+        .filter(|(_, event)| matches!(event, Event::Finished { .. }))
+        .map(|(seq, _)| *seq)
+        .collect();
+    assert_eq!(ends, [high, low, alike]);
+}
+
+#[test]
+fn v11_a_prompt_that_can_never_fit_is_refused_and_others_are_answered() {
+    let mut scheduler = scheduler(Config::default(), 50);
+    let mut stepper = counting();
+    let now = Instant::now();
+    let fits = scheduler.submit(greedy(&[1; 20], 5), now).unwrap();
+    let refused = scheduler.submit(greedy(&[1; 51], 5), now).unwrap_err();
+    assert!(
+        matches!(refused, Busy::TooLarge { needed, total } if needed > total),
+        "{refused}"
+    );
+    assert!(refused.to_string().contains("shorten the prompt"));
+    // What it would keep is what counts.
+    let bounded = scheduler.submit(request(&[1; 40], 500), now).unwrap();
+    let told = run(&mut scheduler, &mut stepper, now);
+    assert_eq!(tokens(&told[&fits]).len(), 5);
+    assert!(matches!(
+        told[&bounded].last(),
+        Some(Event::Finished { .. })
+    ));
+}
+
+#[test]
+fn who_leaves_is_gone_with_the_next_step_wherever_it_was() {
+    let config = Config {
+        admission: Admission::Optimistic,
+        watermark: 0.0,
+        prefill_tokens: 4,
+        ..Config::default()
+    };
+    let mut scheduler = scheduler(config, 30);
+    let mut stepper = counting();
+    let mut now = Instant::now();
+    let short = Duration::from_millis(1);
+    let answering = scheduler.submit(greedy(&[1; 3], 27), now).unwrap();
+    let pausing = scheduler.submit(greedy(&[2; 3], 27), now).unwrap();
+    while scheduler.paused() == 0 {
+        step(&mut scheduler, &mut stepper, &mut now, short);
+    }
+    let waiting = scheduler.submit(greedy(&[3; 20], 5), now).unwrap();
+    for (seq, on_device) in [(pausing, true), (waiting, false), (answering, true)] {
+        assert!(scheduler.cancel(seq, now).is_some());
+        let (plan, _) = step(&mut scheduler, &mut stepper, &mut now, short);
+        assert_eq!(plan.ended.contains(&Ended::from(seq)), on_device);
+        assert!(plan.rows.iter().all(|row| row.seq != seq));
+    }
+    let reading = scheduler.submit(greedy(&[3; 20], 5), now).unwrap();
+    step(&mut scheduler, &mut stepper, &mut now, short);
+    scheduler.cancel(reading, now).unwrap();
+    step(&mut scheduler, &mut stepper, &mut now, short);
+    assert!(scheduler.is_idle());
+    assert_eq!(scheduler.memory().accounts().used(), 0);
+    assert_eq!(scheduler.release(usize::MAX), 30 * limits(1).total_bytes);
+}
+
+#[test]
+fn v13_each_time_limit_has_its_own_failure() {
+    let seconds = units::Duration::seconds;
+    let config = Config {
+        max_batch: 2,
+        prefill_tokens: 4,
+        queue_timeout: seconds(2),
+        first_token_timeout: seconds(4),
+        total_timeout: seconds(9),
+        ..Config::default()
+    };
+    let mut scheduler = scheduler(config, 1000);
+    let mut stepper = counting();
+    let mut now = Instant::now();
+    let one = Duration::from_secs(1);
+    let answering = scheduler.submit(greedy(&[1], 50), now).unwrap();
+    let reading = scheduler.submit(greedy(&[2; 60], 5), now).unwrap();
+    let queued = scheduler.submit(greedy(&[3], 5), now).unwrap();
+    let mut failed = Vec::new();
+    for second in 1..=10 {
+        step(&mut scheduler, &mut stepper, &mut now, one);
+        for (seq, event) in scheduler.expire(now) {
+            let Event::Failed(failure) = event else {
+                panic!("{event:?}");
+            };
+            failed.push((second, seq, failure));
+        }
+        scheduler.check();
+    }
+    let limit = Duration::from_secs;
+    assert_eq!(
+        failed,
+        [
+            (3, queued, Failure::QueueTimeout(limit(2))),
+            (5, reading, Failure::FirstTokenTimeout(limit(4))),
+            (10, answering, Failure::TotalTimeout(limit(9))),
+        ]
+    );
+    let off = Config {
+        queue_timeout: seconds(0),
+        max_batch: 1,
+        ..Config::default()
+    };
+    let mut patient = self::scheduler(off, 1000);
+    patient.submit(greedy(&[1], 5), now).unwrap();
+    patient.submit(greedy(&[1], 5), now).unwrap();
+    patient.plan(now);
+    assert!(patient.expire(now + limit(1_000_000)).is_empty());
+}
+
+#[test]
+fn a_full_queue_says_how_long_it_is_by_the_pace_of_late() {
+    let config = Config {
+        max_batch: 1,
+        max_queue: 3,
+        ..Config::default()
+    };
+    let mut scheduler = scheduler(config, 1000);
+    let mut stepper = counting();
+    let mut now = Instant::now();
+    // Ten tokens a second, so a request of one and ten takes about one.
+    for _ in 0..20 {
+        scheduler.submit(greedy(&[1], 10), now).unwrap();
+        while !scheduler.is_idle() {
+            let tenth = Duration::from_millis(100);
+            step(&mut scheduler, &mut stepper, &mut now, tenth);
+        }
+    }
+    for _ in 0..3 {
+        scheduler.submit(greedy(&[1], 10), now).unwrap();
+    }
+    let Err(Busy::QueueFull { position, wait, .. }) = scheduler.submit(greedy(&[1], 10), now)
+    else {
+        panic!("not full");
+    };
+    let wait = wait.unwrap().as_secs_f64();
+    assert_eq!(position, 4);
+    assert!((2.5..4.0).contains(&wait), "{wait}");
+}
+
+#[test]
+fn two_keys_have_their_shares_over_any_half_minute() {
+    let config = Config {
+        policy: PolicyKind::Fair,
+        key_weights: vec!["gold=3".parse().unwrap()],
+        max_batch: 16,
+        max_queue: 1_000,
+        ..Config::default()
+    };
+    let mut scheduler = scheduler(config, 100_000);
+    let mut stepper = counting();
+    let mut now = Instant::now();
+    let mut key_of: BTreeMap<SeqId, &str> = BTreeMap::new();
+    let mut served: Vec<(usize, usize)> = Vec::new();
+    // Ten steps a second, for two minutes after a start of one.
+    for round in 0..1_800 {
+        // `gold` always has a few waiting, `tin` ten times as many.
+        for (key, depth) in [("gold", 6), ("tin", 60)] {
+            let here = key_of.values().filter(|known| **known == key).count();
+            for _ in here..depth + 16 {
+                let fed = key_of.len() % 7 * 5;
+                let ask = Request {
+                    standing: Standing {
+                        key: key.to_owned(),
+                        ..Standing::default()
+                    },
+                    ..greedy(&vec![1; 5 + fed], 10 + fed)
+                };
+                key_of.insert(scheduler.submit(ask, now).unwrap(), key);
+            }
+        }
+        let tenth = Duration::from_millis(100);
+        let (plan, events) = step(&mut scheduler, &mut stepper, &mut now, tenth);
+        let (mut gold, mut tin) = (0, 0);
+        for row in &plan.rows {
+            match key_of[&row.seq] {
+                "gold" => gold += row.tokens.len(),
+                _ => tin += row.tokens.len(),
+            }
+        }
+        if round >= 600 {
+            served.push((gold, tin));
+        }
+        for (seq, event) in events {
+            if matches!(event, Event::Finished { .. }) {
+                key_of.remove(&seq);
+            }
+        }
+    }
+    for window in served.windows(300).step_by(50) {
+        let gold: usize = window.iter().map(|(gold, _)| gold).sum();
+        let tin: usize = window.iter().map(|(_, tin)| tin).sum();
+        let share = gold as f64 / (gold + tin) as f64;
+        assert!((share / 0.75 - 1.0).abs() < 0.1, "gold had {share}");
+    }
+}
+
+#[test]
+fn a_patient_class_runs_however_many_of_a_better_one_come() {
+    let config = Config {
+        policy: PolicyKind::Priority,
+        ageing: units::Duration::seconds(5),
+        max_batch: 2,
+        max_queue: 1_000,
+        ..Config::default()
+    };
+    let mut scheduler = scheduler(config, 1_000);
+    let mut stepper = counting();
+    let mut now = Instant::now();
+    // Nobody finds an empty batch.
+    for _ in 0..2 {
+        scheduler.submit(classed(0, greedy(&[2], 5)), now).unwrap();
+    }
+    let patient = scheduler.submit(classed(3, greedy(&[1], 5)), now).unwrap();
+    let mut told = None;
+    for round in 0..1_000 {
+        // More than can be served.
+        scheduler.submit(classed(0, greedy(&[2], 5)), now).unwrap();
+        let tenth = Duration::from_millis(100);
+        let (_, events) = step(&mut scheduler, &mut stepper, &mut now, tenth);
+        let end = |(seq, event): &(SeqId, Event)| {
+            *seq == patient && matches!(event, Event::Finished { .. })
+        };
+        if events.iter().any(end) {
+            told = Some(round);
+            break;
+        }
+    }
+    let round = told.expect("the patient one never ran");
+    assert!(round > 100, "three classes are fifteen seconds of waiting");
+}
+
 proptest! {
     /// Whatever is submitted and cancelled when, everyone who stays is answered as if alone.
     #[test]
@@ -364,5 +809,63 @@ proptest! {
             let ended = matches!(told[&seq].last(), Some(Event::Finished { .. }));
             prop_assert!(ended);
         }
+    }
+
+    /// Whatever policy, batcher and admission: everyone is answered as if alone, and the accounts close.
+    #[test]
+    fn whoever_gives_way_to_whom_the_answers_are_the_same(
+        asks in prop::collection::vec((1u32..50, 1usize..12, 1usize..20, 0i32..4), 1..14),
+        policy in 0usize..5,
+        batcher in 0usize..3,
+        optimistic in any::<bool>(),
+        slots in 32usize..70,
+        grid in 1usize..9,
+    ) {
+        let policies = [
+            PolicyKind::Fcfs,
+            PolicyKind::Priority,
+            PolicyKind::Fair,
+            PolicyKind::Deadline,
+            PolicyKind::Slack,
+        ];
+        let batchers = [BatcherKind::Fixed, BatcherKind::Dynamic, BatcherKind::SpaceSharing];
+        let config = Config {
+            policy: policies[policy],
+            batcher: batchers[batcher],
+            admission: if optimistic { Admission::Optimistic } else { Admission::WorstCase },
+            prefill_tokens: grid,
+            step_tokens: 12,
+            min_chunk: 2,
+            max_chunk: 10,
+            ..Config::default()
+        };
+        let mut scheduler = scheduler(config, slots);
+        let mut stepper = counting();
+        let mut now = Instant::now();
+        let mut expected = BTreeMap::new();
+        let mut told: BTreeMap<SeqId, Vec<Event>> = BTreeMap::new();
+        let mut steps = 0;
+        let mut asks = asks.into_iter();
+        loop {
+            if let Some((first, length, max_tokens, class)) = asks.next() {
+                let mut ask = classed(class, greedy(&vec![first; length], max_tokens));
+                ask.standing.key = class.to_string();
+                let seq = scheduler.submit(ask, now).unwrap();
+                let answer: Vec<TokenId> = (first + 1..60).take(max_tokens).collect();
+                expected.insert(seq, answer);
+            } else if scheduler.is_idle() {
+                break;
+            }
+            let took = Duration::from_millis(7);
+            for (seq, event) in step(&mut scheduler, &mut stepper, &mut now, took).1 {
+                told.entry(seq).or_default().push(event);
+            }
+            steps += 1;
+            prop_assert!(steps < 5_000, "no end");
+        }
+        for (seq, answer) in expected {
+            prop_assert_eq!(tokens(&told[&seq]), answer);
+        }
+        prop_assert_eq!(scheduler.memory().accounts().used(), 0);
     }
 }

@@ -1,17 +1,22 @@
 //! One step's work for the device, and what comes back: ids and numbers, no tensors.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use crate::ids::{SeqId, SessionId, TokenId};
+use crate::kv::tree::Miss;
 use crate::kv::{KvReport, KvShape, Policy};
 use crate::sample::SamplingParams;
 use serde::Serialize;
 
-/// One step: the rows to compute, and the sequences whose memory can go.
+/// One step: the rows to compute, and the sequences whose memory can go, for good or for now.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Plan {
     /// At most one row a sequence.
     pub rows: Vec<Row>,
+    /// Sequences that give way: their caches are parked before the rows are computed, and a later row of theirs takes
+    /// them up where they were.
+    pub paused: Vec<SeqId>,
     /// Sequences that are over; their caches are freed or parked before the rows are computed.
     pub ended: Vec<Ended>,
 }
@@ -100,6 +105,9 @@ pub enum Want {
     Last,
     /// Those after every token.
     All,
+    /// Those after every token. All tokens but the first are guesses: the device computes as many of them as it can take
+    /// back again, and [`Forward::keep`] says how many came true.
+    Drafts,
 }
 
 /// What a step computed, row by row in the order of the plan.
@@ -120,6 +128,10 @@ pub struct RowOutput {
     pub kv: KvReport,
     /// Tokens of the row that were not computed, because a shared prefix or the sequence's own past held them.
     pub cached: usize,
+    /// Guesses of a [`Want::Drafts`] row that were computed, its first ones.
+    pub drafted: usize,
+    /// In a prompt's first row, why the prefix cache did not hold more of it.
+    pub missed: Option<Miss>,
 }
 
 /// Why a step could not be computed. The sequences of the plan are lost with it.
@@ -152,6 +164,14 @@ pub enum ForwardError {
         /// What happened, and what to do.
         message: String,
     },
+    /// A paused sequence could not be taken up again.
+    #[error("{seq} was paused and cannot be taken up again: {message}")]
+    Paused {
+        /// The sequence.
+        seq: SeqId,
+        /// What happened, and what to do.
+        message: String,
+    },
     /// Nothing more fits, and the policy does not let go of what is there.
     #[error(
         "{seq} reaches position {reached} and the context has {context}: shorten it, or let the kv policy run beyond \
@@ -170,10 +190,27 @@ pub enum ForwardError {
     NotFinite(SeqId),
 }
 
-/// A model on a device: the one thing that the runtime knows about tensors.
-pub trait Forward: Send {
+/// What a model leaves behind when its weights are dropped: parked sessions and shared prefixes. Only a model of the
+/// same file, on the same thread, can take it over.
+pub struct Kept {
+    /// The model's own.
+    pub parts: Box<dyn Any>,
+    /// What it takes.
+    pub memory: MemoryReport,
+}
+
+/// A model on a device: the one thing that the runtime knows about tensors. It stays on the thread that made it.
+pub trait Forward {
     /// Computes a step. After an error no sequence of the plan is usable.
     fn forward(&mut self, plan: &Plan) -> Result<Outputs, ForwardError>;
+
+    /// Keeps the first `tokens` of the row that was computed last for a sequence with guesses in it, and takes back
+    /// the others: the cache is what it would be if they had never been fed. To be called before the next step when
+    /// the row's [`RowOutput::drafted`] is not 0. Returns the cache as it is then.
+    ///
+    /// # Errors
+    /// [`ForwardError::UnknownSequence`] when nothing of the sequence can be taken back.
+    fn keep(&mut self, seq: SeqId, tokens: usize) -> Result<KvReport, ForwardError>;
 
     /// What a token costs in KV cache.
     fn kv_shape(&self) -> KvShape;
@@ -186,6 +223,21 @@ pub trait Forward: Send {
 
     /// What is kept beyond open sequences.
     fn memory(&self) -> MemoryReport;
+
+    /// Another one over the same weights, without sequences; `None` when the weights cannot be shared.
+    fn twin(&self) -> Option<Box<dyn Forward>> {
+        None
+    }
+
+    /// Takes out what outlives sequences; what is left is of no use but to be dropped. `None` when it cannot be kept.
+    fn take_kept(&mut self) -> Option<Kept> {
+        None
+    }
+
+    /// Takes over what an earlier model of the same file has kept. Returns whether it could.
+    fn put_kept(&mut self, _kept: Kept) -> bool {
+        false
+    }
 }
 
 /// What can be done with parked sessions. Their text is the caller's business; here they are caches.
@@ -253,4 +305,8 @@ pub struct MemoryReport {
     pub parked_bytes: usize,
     /// Of parked sessions on disk.
     pub spilled_session_bytes: usize,
+    /// Open sequences: those that run, and those whose end the device was not yet told.
+    pub open_sequences: usize,
+    /// Bytes of their caches.
+    pub open_bytes: usize,
 }

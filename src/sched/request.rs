@@ -29,6 +29,19 @@ pub struct Request {
     pub tenant: Option<String>,
     /// The conversation that it continues.
     pub session: Option<Continue>,
+    /// Its place among others.
+    pub standing: Standing,
+}
+
+/// What a request's place among others is decided by. Which of it counts is the prioritizer's affair.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Its class: lower runs first; 0 is the usual.
+    pub priority: i32,
+    /// Who asks: shares are between keys.
+    pub key: String,
+    /// How soon after submission its first token is wanted; `None` leaves it to the engine.
+    pub deadline: Option<Duration>,
 }
 
 /// A conversation whose cache outlives the request.
@@ -44,22 +57,31 @@ pub struct Continue {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Busy {
     /// The queue holds as many requests as it may.
-    #[error("the queue is full: {waiting} requests wait, {limit} are allowed; try again later")]
+    #[error("the queue is full: {waiting} requests wait, {limit} are allowed; {}", later(*.wait))]
     QueueFull {
         /// Requests waiting.
         waiting: usize,
         /// The limit.
         limit: usize,
+        /// The place in the queue that it would have had; 1 is next.
+        position: usize,
+        /// How long what is before it takes, at the pace of late; `None` before anything was measured.
+        wait: Option<Duration>,
     },
     /// The queue holds as many prompt tokens as it may.
     #[error(
-        "the queue is full: {waiting} prompt tokens wait, {limit} are allowed; try again later"
+        "the queue is full: {waiting} prompt tokens wait, {limit} are allowed; {}",
+        later(*.wait)
     )]
     TokensFull {
         /// Prompt tokens waiting.
         waiting: usize,
         /// The limit.
         limit: usize,
+        /// The place in the queue that it would have had; 1 is next.
+        position: usize,
+        /// How long what is before it takes, at the pace of late; `None` before anything was measured.
+        wait: Option<Duration>,
     },
     /// The request can never fit.
     #[error(
@@ -80,6 +102,17 @@ pub enum Busy {
     SessionLost(SessionId),
 }
 
+/// When to try again, for people.
+fn later(wait: Option<Duration>) -> String {
+    match wait {
+        Some(wait) => format!(
+            "try again in about {} s",
+            wait.as_secs_f64().ceil().max(1.0)
+        ),
+        None => "try again later".to_owned(),
+    }
+}
+
 /// Why an answer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -98,6 +131,17 @@ pub enum Failure {
         "the request waited {0:?} and was not started: the server is overloaded, try again later"
     )]
     QueueTimeout(Duration),
+    /// It was started and had no token in time.
+    #[error(
+        "the first token did not come within {0:?} (scheduler.first_token_timeout): try again later, or shorten the \
+         prompt"
+    )]
+    FirstTokenTimeout(Duration),
+    /// It took longer than a request may.
+    #[error(
+        "the answer was not complete within {0:?} (scheduler.total_timeout): ask for fewer tokens, or try again later"
+    )]
+    TotalTimeout(Duration),
     /// The step failed.
     #[error("the computation failed: {0}")]
     Forward(String),
@@ -121,12 +165,20 @@ pub struct Usage {
     pub cached_tokens: usize,
     /// Tokens generated, the end-of-text token included.
     pub completion_tokens: usize,
+    /// Guesses of the next tokens that the model checked.
+    pub drafted_tokens: usize,
+    /// Of them, those that were right.
+    pub accepted_tokens: usize,
     /// From submission to the first row.
     pub queue: Duration,
     /// From submission to the first token; zero when there was none.
     pub first_token: Duration,
     /// From submission to the end.
     pub total: Duration,
+    /// How often it was paused for others.
+    pub preemptions: usize,
+    /// How long it was paused for, in all.
+    pub paused: Duration,
 }
 
 /// What an engine tells the caller, in order. `Finished` or `Failed` is the last.

@@ -1,0 +1,261 @@
+//! How long a step takes, fitted to the engine's own steps while they run.
+//!
+//! Two linear models, each by recursive least squares with forgetting: what a step of running answers takes, and what
+//! the prompt tokens of a step add to it. Apart, because minutes can pass without a prompt, and a single model would
+//! forget meanwhile what prompts cost.
+
+use std::time::Duration;
+
+/// What a past step weighs after the next.
+const FORGET: f64 = 0.99;
+/// Beyond this uncertainty nothing more is forgotten, or the fit would blow up when steps are all alike.
+const MOST_UNCERTAIN: f64 = 1e4;
+/// Where the uncertainty starts.
+const UNCERTAIN: f64 = 1e3;
+/// A step this many times longer or shorter than predicted counts as this many times: the machine was busy with
+/// something else.
+const OUTLIER: f64 = 4.0;
+/// Steps before predictions are believed.
+const ENOUGH: usize = 4;
+
+/// What a step computes.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct StepCost {
+    /// Rows of running answers, in tokens.
+    pub decodes: usize,
+    /// Tokens that those rows attend to, in all.
+    pub context: usize,
+    /// Prompt tokens.
+    pub prefill: usize,
+    /// Tokens that each of those attends to, in all.
+    pub attended: f64,
+}
+
+impl StepCost {
+    /// A running answer's row of `tokens` after `context`.
+    pub fn add_decode(&mut self, tokens: usize, context: usize) {
+        self.decodes += tokens;
+        self.context += tokens * context;
+    }
+
+    /// A prompt's row of `tokens` after `context`.
+    pub fn add_prompt(&mut self, tokens: usize, context: usize) {
+        self.prefill += tokens;
+        self.attended += tokens as f64 * (context as f64 + tokens as f64 / 2.0);
+    }
+
+    /// The same with a prompt's row.
+    #[must_use]
+    pub fn with_prompt(mut self, tokens: usize, context: usize) -> Self {
+        self.add_prompt(tokens, context);
+        self
+    }
+
+    /// All tokens.
+    pub fn tokens(&self) -> usize {
+        self.decodes + self.prefill
+    }
+
+    /// Inputs of about one.
+    fn base(&self) -> [f64; 3] {
+        [
+            1.0,
+            self.decodes as f64 / 8.0,
+            self.context as f64 / 16_384.0,
+        ]
+    }
+
+    fn added(&self) -> [f64; 2] {
+        [
+            self.prefill as f64 / 256.0,
+            self.attended / (256.0 * 4096.0),
+        ]
+    }
+}
+
+/// See the module. Times are in milliseconds inside.
+#[derive(Debug, Clone, Default)]
+pub struct Predictor {
+    base: Fit<3>,
+    added: Fit<2>,
+}
+
+impl Predictor {
+    /// A step took so long. One that took no time says nothing.
+    pub fn observe(&mut self, step: &StepCost, took: Duration) {
+        let mut took = took.as_secs_f64() * 1e3;
+        if took <= 0.0 || step.tokens() == 0 {
+            return;
+        }
+        if let Some(expected) = self.millis(step).filter(|&ms| ms > 0.0) {
+            took = took.clamp(expected / OUTLIER, expected * OUTLIER);
+        }
+        if step.prefill == 0 {
+            self.base.observe(step.base(), took);
+        } else {
+            let rest = (took - self.base.predict(step.base())).max(0.0);
+            self.added.observe(step.added(), rest);
+        }
+    }
+
+    /// Whether enough prompts were read to say what reading costs.
+    pub fn knows_prompts(&self) -> bool {
+        self.added.seen >= ENOUGH
+    }
+
+    /// How long a step will take; `None` while too little was seen of its like.
+    pub fn step(&self, step: &StepCost) -> Option<Duration> {
+        let millis = self.millis(step)?;
+        Duration::try_from_secs_f64(millis / 1e3).ok()
+    }
+
+    /// How long reading a prompt will take, in chunks of so many tokens; zero while nothing is known.
+    pub fn prompt(&self, tokens: usize, chunk: usize) -> Duration {
+        let chunk = chunk.max(1);
+        let mut all = 0.0;
+        for start in (0..tokens).step_by(chunk) {
+            let row = StepCost::default().with_prompt(chunk.min(tokens - start), start);
+            all += self.millis(&row).unwrap_or(0.0);
+        }
+        Duration::try_from_secs_f64(all / 1e3).unwrap_or_default()
+    }
+
+    fn millis(&self, step: &StepCost) -> Option<f64> {
+        let known = match step.prefill {
+            0 => self.base.seen >= ENOUGH,
+            _ => self.knows_prompts(),
+        };
+        known.then(|| {
+            // Without decoding steps the prompts' own fit holds what a step costs at least.
+            let base = self.base.predict(step.base());
+            base + self.added.predict(step.added())
+        })
+    }
+}
+
+/// Recursive least squares of `N` inputs, none of which can make a step shorter.
+#[derive(Debug, Clone)]
+struct Fit<const N: usize> {
+    weights: [f64; N],
+    /// The uncertainty: the inverse of the fading sum of inputs' products.
+    inverse: [[f64; N]; N],
+    seen: usize,
+}
+
+impl<const N: usize> Default for Fit<N> {
+    fn default() -> Self {
+        let mut inverse = [[0.0; N]; N];
+        for (place, row) in inverse.iter_mut().enumerate() {
+            row[place] = UNCERTAIN;
+        }
+        Fit {
+            weights: [0.0; N],
+            inverse,
+            seen: 0,
+        }
+    }
+}
+
+impl<const N: usize> Fit<N> {
+    fn predict(&self, inputs: [f64; N]) -> f64 {
+        let pairs = self.weights.iter().zip(inputs);
+        pairs.map(|(&weight, input)| weight.max(0.0) * input).sum()
+    }
+
+    fn observe(&mut self, inputs: [f64; N], took: f64) {
+        let uncertain: f64 = (0..N).map(|place| self.inverse[place][place]).sum();
+        let forget = match uncertain < MOST_UNCERTAIN {
+            true => FORGET,
+            false => 1.0,
+        };
+        let dot = |row: &[f64; N]| row.iter().zip(inputs).map(|(a, b)| a * b).sum::<f64>();
+        let gain: [f64; N] = std::array::from_fn(|place| dot(&self.inverse[place]));
+        let scale = forget + dot(&gain);
+        let error = took - dot(&self.weights);
+        for (place, weight) in self.weights.iter_mut().enumerate() {
+            *weight += gain[place] / scale * error;
+        }
+        for (row, &outer) in self.inverse.iter_mut().zip(&gain) {
+            for (value, inner) in row.iter_mut().zip(gain) {
+                *value = (*value - outer * inner / scale) / forget;
+            }
+        }
+        self.seen += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A machine: 8 ms a step, 1.5 a row, 0.6 a prompt token, and attention.
+    fn truth(step: &StepCost) -> Duration {
+        let millis = 8.0
+            + 1.5 * step.decodes as f64
+            + step.context as f64 / 2_000.0
+            + 0.6 * step.prefill as f64
+            + step.attended / 50_000.0;
+        Duration::from_secs_f64(millis / 1e3)
+    }
+
+    fn off(predictor: &Predictor, step: &StepCost) -> f64 {
+        let told = predictor.step(step).unwrap().as_secs_f64();
+        (told / truth(step).as_secs_f64() - 1.0).abs()
+    }
+
+    fn step(round: usize, prompts: bool) -> StepCost {
+        let mut step = StepCost::default();
+        for row in 0..1 + round % 9 {
+            step.add_decode(1, 100 + (round * 37 + row * 211) % 1_500);
+        }
+        if prompts {
+            step.add_prompt(32 + (round * 53) % 480, (round * 101) % 4_000);
+        }
+        step
+    }
+
+    #[test]
+    fn it_learns_what_steps_take() {
+        let mut predictor = Predictor::default();
+        assert_eq!(predictor.step(&step(1, true)), None);
+        assert_eq!(predictor.prompt(100, 10), Duration::ZERO);
+        for round in 0..120 {
+            let step = step(round, round % 3 == 2);
+            predictor.observe(&step, truth(&step));
+        }
+        for round in 200..230 {
+            assert!(off(&predictor, &step(round, false)) < 0.05);
+            let step = step(round, true);
+            assert!(off(&predictor, &step) < 0.1, "{}", off(&predictor, &step));
+        }
+        let long = predictor.prompt(4_000, 512);
+        assert!(long > predictor.prompt(2_000, 512) * 2);
+    }
+
+    #[test]
+    fn what_prompts_cost_is_not_forgotten_while_none_comes() {
+        let mut predictor = Predictor::default();
+        for round in 0..60 {
+            let step = step(round, round % 2 == 0);
+            predictor.observe(&step, truth(&step));
+        }
+        let alike = step(5, false);
+        for _ in 0..20_000 {
+            predictor.observe(&alike, truth(&alike));
+        }
+        assert!(off(&predictor, &step(77, true)) < 0.15);
+        assert!(off(&predictor, &step(78, false)) < 0.15);
+    }
+
+    #[test]
+    fn one_stalled_step_changes_little() {
+        let mut predictor = Predictor::default();
+        for round in 0..100 {
+            let step = step(round, round % 2 == 0);
+            predictor.observe(&step, truth(&step));
+        }
+        let stalled = step(3, true);
+        predictor.observe(&stalled, Duration::from_secs(60));
+        assert!(off(&predictor, &step(8, true)) < 0.5);
+    }
+}
