@@ -169,6 +169,7 @@ impl<'a> Session<'a> {
         self.fed += count;
         let outputs = self.model.forward(&Plan {
             rows: vec![row],
+            paused: Vec::new(),
             ended: Vec::new(),
         })?;
         self.kv = outputs.rows.into_iter().next().map(|row| row.kv);
@@ -178,7 +179,13 @@ impl<'a> Session<'a> {
     fn close(self) -> Result<(), ForwardError> {
         let ended = vec![SEQ.into()];
         let rows = Vec::new();
-        self.model.forward(&Plan { rows, ended }).map(drop)
+        self.model
+            .forward(&Plan {
+                rows,
+                paused: Vec::new(),
+                ended,
+            })
+            .map(drop)
     }
 }
 

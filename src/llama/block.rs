@@ -20,6 +20,8 @@ pub(super) struct Span<'a> {
     pub(super) tokens: usize,
     pub(super) phase: Phase,
     pub(super) reading: Reading,
+    /// All tokens but the first are guesses: they are taken in one by one, and can be taken back.
+    pub(super) drafted: bool,
     pub(super) cache: &'a mut SequenceCache,
 }
 

@@ -9,12 +9,13 @@ use tch::{TchError, Tensor};
 
 use super::cold::Cold;
 use super::head::{HeadCache, shared_len};
+use super::journal::Journal;
 use super::kv_rows::{Fresh, Place};
 use super::node::Node;
 use super::reading::Reading;
 use super::rope::Rope;
 use crate::kv::policy::adaptive;
-use crate::kv::{HeadSlots, KvReport, KvShape, Policy, QueryStats, Spread, Summary, When};
+use crate::kv::{Fast, HeadSlots, KvReport, KvShape, Policy, QueryStats, Spread, Summary, When};
 use crate::sched::Phase;
 use crate::store::SpillFile;
 
@@ -41,6 +42,15 @@ pub(super) struct SequenceCache {
     /// Whether the last row was part of a prompt that goes on.
     mid_prompt: bool,
     peak_bytes: usize,
+}
+
+/// One layer of a sequence, and what all of them go by.
+pub(super) struct LayerParts<'a> {
+    pub(super) policy: &'a Policy,
+    /// Tokens that the sequence has seen, and the rotation of the next.
+    pub(super) at: (usize, usize),
+    pub(super) shared: &'a [Arc<Node>],
+    pub(super) heads: &'a mut [HeadCache],
 }
 
 impl SequenceCache {
@@ -130,6 +140,60 @@ impl SequenceCache {
     /// The rotation of the next token.
     pub(super) fn next(&self) -> usize {
         self.next
+    }
+
+    /// How many of `guesses` behind one token can be computed and taken back again; or why none of any can.
+    pub(super) fn undoable(&self, guesses: usize, context: usize) -> Result<usize, &'static str> {
+        let need = self.policy.need();
+        if self.place.device.is_cuda() {
+            return Err("the cache lies on a gpu");
+        }
+        if self.policy.select.is_some() {
+            return Err("its policy selects pages");
+        }
+        if need.queries || need.keys || need.fast == Fast::LastRow {
+            return Err("its policy ranks by more than one head's own scores");
+        }
+        if self.recalls() {
+            return Err("evicted tokens are recalled");
+        }
+        let heads = self.layers.iter().flatten();
+        let heads = heads.filter_map(|head| head.undoable(&self.policy, &self.shared));
+        let tokens = heads.min().unwrap_or(usize::MAX);
+        let tokens = tokens.min(context.saturating_sub(self.next));
+        Ok(guesses.min(tokens.saturating_sub(1)))
+    }
+
+    /// Of a row with guesses, keeps the first `tokens`; the others were never fed.
+    pub(super) fn keep(&mut self, tokens: usize) -> Result<(), TchError> {
+        let (mut fed, mut evicted) = (tokens, false);
+        for head in self.layers.iter_mut().flatten() {
+            if let Some(journal) = head.journal.take() {
+                fed = journal.len();
+                evicted |= journal.undo(head, tokens)?;
+            }
+        }
+        let back = fed.saturating_sub(tokens);
+        self.seen -= back;
+        self.next -= back;
+        self.evicted_once |= evicted;
+        Ok(())
+    }
+
+    /// Tokens of the last row, when it had guesses and nobody has said which of them stay.
+    pub(super) fn undecided(&self) -> Option<usize> {
+        let journal = self.layers.first()?.first()?.journal.as_ref();
+        journal.map(Journal::len)
+    }
+
+    /// What the heads of a layer need to take in tokens one by one.
+    pub(super) fn parts(&mut self, layer: usize) -> LayerParts<'_> {
+        LayerParts {
+            policy: &self.policy,
+            at: (self.seen, self.next),
+            shared: &self.shared,
+            heads: &mut self.layers[layer],
+        }
     }
 
     /// Shared blocks and one layer's heads.
@@ -501,23 +565,31 @@ impl SequenceCache {
         self.layers.iter_mut().flatten()
     }
 
-    /// Tokens seen, the next rotation, re-bases, and 1 if anything was ever evicted: for a file.
-    pub(super) fn progress(&self) -> [u32; 4] {
+    /// Tokens seen, the next rotation, re-bases, 1 if anything was ever evicted, queries of the current prompt that
+    /// were observed, and 1 in the middle of a prompt: for a file.
+    pub(super) fn progress(&self) -> [u32; 6] {
         let narrow = |n: usize| n as u32;
         [
             narrow(self.seen),
             narrow(self.next),
             self.rebased,
             u32::from(self.evicted_once),
+            narrow(self.observed),
+            u32::from(self.mid_prompt),
         ]
     }
 
     /// Likewise, back from a file.
-    pub(super) fn set_progress(&mut self, [seen, next, rebased, evicted]: [u32; 4]) {
+    pub(super) fn set_progress(
+        &mut self,
+        [seen, next, rebased, evicted, observed, mid_prompt]: [u32; 6],
+    ) {
         self.seen = seen as usize;
         self.next = next as usize;
         self.rebased = rebased;
         self.evicted_once = evicted != 0;
+        self.observed = observed as usize;
+        self.mid_prompt = mid_prompt != 0;
     }
 
     /// Gives back what only a running request has use for.

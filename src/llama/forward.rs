@@ -1,6 +1,8 @@
 //! [`Forward`] for a model of the family: one pass over all rows of a plan.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::collections::{BTreeSet, HashMap};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use tch::{TchError, Tensor};
@@ -12,10 +14,11 @@ use super::memory::{KvMemory, Prefixes, Share};
 use super::model::{Held, Llama};
 use super::session::Sessions;
 use crate::ids::{SeqId, TokenId};
-use crate::kernels::Scratch;
-use crate::kv::{KvShape, Policy, Spill};
+use crate::kernels::{FEW, Scratch};
+use crate::kv::tree::Miss;
+use crate::kv::{KvReport, KvShape, Policy, Spill};
 use crate::sched::{
-    Forward, ForwardError, MemoryReport, Origin, Outputs, Phase, Plan, Row, RowOutput,
+    Ended, Forward, ForwardError, Kept, MemoryReport, Origin, Outputs, Phase, Plan, Row, RowOutput,
     SessionOrder, SessionReply, Want,
 };
 use crate::store::SpillFile;
@@ -23,15 +26,20 @@ use crate::store::SpillFile;
 /// A model and the caches of its open sequences.
 #[derive(Debug)]
 pub struct LlamaForward {
-    model: Llama,
+    /// Shared by replicas, which all live on the thread of its device.
+    model: Rc<Llama>,
     shape: KvShape,
     place: Place,
     memory: KvMemory,
     sequences: HashMap<SeqId, Sequence>,
+    /// Sequences that gave way, and what they share once their prompts have been read; their caches are parked.
+    paused: HashMap<SeqId, Option<Share>>,
     prefixes: Option<Prefixes>,
     sessions: Sessions,
     spill: Option<Arc<SpillFile>>,
     scratch: Scratch,
+    /// Why guesses were left out, as far as it was said.
+    said: BTreeSet<&'static str>,
 }
 
 #[derive(Debug)]
@@ -39,6 +47,14 @@ struct Sequence {
     cache: SequenceCache,
     /// What it shares when its prompt has been read.
     share: Option<Share>,
+    /// Why the prefix cache held no more of it, until that was told.
+    missed: Option<Miss>,
+}
+
+/// What of it is worth more than the weights, which can be read again.
+struct Outliving {
+    prefixes: Option<Prefixes>,
+    sessions: Sessions,
 }
 
 /// Hidden states, `[tokens, hidden]`, where they were computed.
@@ -55,6 +71,10 @@ impl LlamaForward {
 
     /// A model without sequences, with memory for what outlives them.
     pub fn with_memory(model: Llama, memory: KvMemory) -> Self {
+        LlamaForward::over(Rc::new(model), memory)
+    }
+
+    fn over(model: Rc<Llama>, memory: KvMemory) -> Self {
         let place = memory.place(model.compute());
         let shape = memory.kv_shape(model.config(), model.compute());
         LlamaForward {
@@ -65,8 +85,10 @@ impl LlamaForward {
             place,
             memory,
             sequences: HashMap::new(),
+            paused: HashMap::new(),
             spill: None,
             scratch: Scratch::default(),
+            said: BTreeSet::new(),
         }
     }
 
@@ -132,7 +154,7 @@ impl LlamaForward {
             });
         }
         let Some(open) = &row.open else {
-            return Ok(());
+            return self.resume(row.seq);
         };
         let spill = self.spill_file(&open.policy)?;
         let fresh =
@@ -141,14 +163,22 @@ impl LlamaForward {
             Origin::Empty => Sequence {
                 cache: fresh()?,
                 share: None,
+                missed: None,
             },
             Origin::Prefix { prompt, tenant } => {
                 let mut cache = fresh()?;
-                let share = self
-                    .prefixes
-                    .as_mut()
-                    .map(|prefixes| prefixes.enter(&mut cache, prompt, tenant));
-                Sequence { cache, share }
+                let (share, missed) = match &mut self.prefixes {
+                    Some(prefixes) => {
+                        let (share, missed) = prefixes.enter(&mut cache, prompt, tenant);
+                        (Some(share), missed)
+                    }
+                    None => (None, Some(Miss::Off)),
+                };
+                Sequence {
+                    cache,
+                    share,
+                    missed,
+                }
             }
             Origin::Fork(from) => {
                 let from = self
@@ -158,14 +188,91 @@ impl LlamaForward {
                 Sequence {
                     cache: from.cache.fork(open.policy.clone(), spill)?,
                     share: None,
+                    missed: None,
                 }
             }
             Origin::Session(session) => Sequence {
                 cache: self.sessions.resume(session)?,
                 share: None,
+                missed: None,
             },
         };
         self.sequences.insert(row.seq, sequence);
+        Ok(())
+    }
+
+    /// The rows with only those guesses that can be computed beside the rest and taken back. Says once why there are
+    /// sequences for which none can.
+    fn without_excess<'a>(&mut self, rows: &'a [Row]) -> Cow<'a, [Row]> {
+        if rows.iter().all(|row| guesses(row) == 0) {
+            return Cow::Borrowed(rows);
+        }
+        let mut tokens: usize = rows.iter().map(|row| row.tokens.len() - guesses(row)).sum();
+        let context = self.model.context();
+        let mut rows = rows.to_vec();
+        for row in rows.iter_mut().filter(|row| row.want == Want::Drafts) {
+            let wanted = guesses(row);
+            let undoable = match self.sequences.get(&row.seq) {
+                Some(open) if open.cache.seen() == row.start => {
+                    open.cache.undoable(wanted, context)
+                }
+                // What is skipped is no guess.
+                _ => Ok(0),
+            };
+            let undoable = undoable.unwrap_or_else(|reason| {
+                if self.said.insert(reason) {
+                    tracing::info!(reason, "sequences are not sped up by guesses");
+                }
+                0
+            });
+            // More rows at a time may be computed in another precision, and a guess must be what decoding would say.
+            let host = matches!(self.model.held(), Held::Packed(_));
+            let fits = |more: &usize| host && tokens + more <= FEW;
+            let taken = (1..=undoable).rev().find(fits).unwrap_or(0);
+            tokens += taken;
+            row.tokens.truncate(1 + taken);
+            if taken == 0 {
+                row.want = Want::Last;
+            }
+        }
+        Cow::Owned(rows)
+    }
+
+    /// Parks a sequence that gives way.
+    fn pause(&mut self, seq: SeqId) -> Result<(), ForwardError> {
+        let sequence = self.sequences.remove(&seq);
+        let sequence = sequence.ok_or(ForwardError::UnknownSequence(seq))?;
+        self.paused.insert(seq, sequence.share);
+        self.sessions.pause(seq, sequence.cache);
+        Ok(())
+    }
+
+    /// Takes a sequence up again, if it was paused.
+    fn resume(&mut self, seq: SeqId) -> Result<(), ForwardError> {
+        let Some(share) = self.paused.remove(&seq) else {
+            return Ok(());
+        };
+        let cache = self.sessions.unpause(seq)?;
+        let sequence = Sequence {
+            cache,
+            share,
+            missed: None,
+        };
+        self.sequences.insert(seq, sequence);
+        Ok(())
+    }
+
+    /// Frees or parks a sequence that is over.
+    fn end(&mut self, ended: &Ended) -> Result<(), ForwardError> {
+        if ended.park.is_some() {
+            self.resume(ended.seq)?;
+        } else if self.paused.remove(&ended.seq).is_some() {
+            self.sessions.drop_paused(ended.seq);
+        }
+        let sequence = self.sequences.remove(&ended.seq);
+        if let (Some(session), Some(sequence)) = (&ended.park, sequence) {
+            self.sessions.park(session, sequence.cache)?;
+        }
         Ok(())
     }
 
@@ -177,6 +284,12 @@ impl LlamaForward {
         for row in rows {
             let sequence = self.sequences.remove(&row.seq);
             open.push(sequence.ok_or(ForwardError::UnknownSequence(row.seq))?);
+        }
+        for sequence in &mut open {
+            // Nobody has said which guesses stay: all do.
+            if let Some(all) = sequence.cache.undecided() {
+                sequence.cache.keep(all)?;
+            }
         }
         let context = self.model.context();
         let mut skipped = Vec::with_capacity(rows.len());
@@ -213,6 +326,7 @@ impl LlamaForward {
                 tokens: count,
                 phase: row.phase,
                 reading: cache.reading(count, row.phase),
+                drafted: guesses(row) > 0,
                 cache,
             });
         }
@@ -299,7 +413,7 @@ impl LlamaForward {
             let from = match row.want {
                 Want::Nothing => end,
                 Want::Last => end.saturating_sub(1).max(offset),
-                Want::All => offset,
+                Want::All | Want::Drafts => offset,
             };
             picked.extend(from..end);
             counts.push(end - from);
@@ -340,15 +454,23 @@ impl LlamaForward {
     }
 }
 
+/// Tokens of a row that are guesses.
+fn guesses(row: &Row) -> usize {
+    match row.want {
+        Want::Drafts => row.tokens.len().saturating_sub(1),
+        Want::Nothing | Want::Last | Want::All => 0,
+    }
+}
+
 impl Forward for LlamaForward {
     fn forward(&mut self, plan: &Plan) -> Result<Outputs, ForwardError> {
         // Gradients are per thread in libtorch, so the guard is taken on the thread that computes.
         let _guard = tch::no_grad_guard();
+        for &seq in &plan.paused {
+            self.pause(seq)?;
+        }
         for ended in &plan.ended {
-            let sequence = self.sequences.remove(&ended.seq);
-            if let (Some(session), Some(sequence)) = (&ended.park, sequence) {
-                self.sessions.park(session, sequence.cache)?;
-            }
+            self.end(ended)?;
         }
         if let Some(prefixes) = self.prefixes.as_mut().filter(|_| !plan.ended.is_empty()) {
             prefixes.trim();
@@ -359,22 +481,38 @@ impl Forward for LlamaForward {
         for row in &plan.rows {
             self.open(row)?;
         }
-        let (hidden, skipped) = self.run(&plan.rows)?;
-        let logits = self.logits(&plan.rows, &skipped, hidden.as_ref())?;
+        let computed = self.without_excess(&plan.rows);
+        let (hidden, skipped) = self.run(&computed)?;
+        let logits = self.logits(&computed, &skipped, hidden.as_ref())?;
         let mut rows = Vec::with_capacity(plan.rows.len());
-        for ((row, logits), cached) in plan.rows.iter().zip(logits).zip(skipped) {
+        for ((row, logits), cached) in computed.iter().zip(logits).zip(skipped) {
             let sequence = self
                 .sequences
-                .get(&row.seq)
+                .get_mut(&row.seq)
                 .ok_or(ForwardError::UnknownSequence(row.seq))?;
             rows.push(RowOutput {
                 seq: row.seq,
                 logits,
                 kv: sequence.cache.report(),
                 cached,
+                drafted: guesses(row),
+                missed: sequence.missed.take(),
             });
         }
         Ok(Outputs { rows })
+    }
+
+    fn keep(&mut self, seq: SeqId, tokens: usize) -> Result<KvReport, ForwardError> {
+        let sequence = self.sequences.get_mut(&seq);
+        let cache = &mut sequence.ok_or(ForwardError::UnknownSequence(seq))?.cache;
+        if cache
+            .undecided()
+            .is_none_or(|fed| tokens == 0 || tokens > fed)
+        {
+            return Err(ForwardError::UnknownSequence(seq));
+        }
+        cache.keep(tokens)?;
+        Ok(cache.report())
     }
 
     fn kv_shape(&self) -> KvShape {
@@ -397,6 +535,39 @@ impl Forward for LlamaForward {
             prefix_in_use: prefixes.map_or(0, Prefixes::in_use),
             parked_bytes: self.sessions.resident_bytes(),
             spilled_session_bytes: self.sessions.spilled_bytes(),
+            open_sequences: self.sequences.len(),
+            open_bytes: self
+                .sequences
+                .values()
+                .map(|sequence| sequence.cache.report().bytes)
+                .sum(),
         }
+    }
+
+    fn twin(&self) -> Option<Box<dyn Forward>> {
+        let twin = LlamaForward::over(Rc::clone(&self.model), self.memory.clone());
+        Some(Box::new(twin))
+    }
+
+    fn take_kept(&mut self) -> Option<Kept> {
+        let memory = self.memory();
+        let nothing = Sessions::new(&self.memory, self.shape, self.place);
+        let parts = Outliving {
+            prefixes: self.prefixes.take(),
+            sessions: std::mem::replace(&mut self.sessions, nothing),
+        };
+        Some(Kept {
+            parts: Box::new(parts),
+            memory,
+        })
+    }
+
+    fn put_kept(&mut self, kept: Kept) -> bool {
+        let Ok(parts) = kept.parts.downcast::<Outliving>() else {
+            return false;
+        };
+        self.prefixes = parts.prefixes;
+        self.sessions = parts.sessions;
+        true
     }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use tch::TchError;
 
 use super::cold::{Cold, Evicted, Recalled};
+use super::journal::Journal;
 use super::kv_rows::{Fresh, KvRows, Pair, Place};
 use super::node::Node;
 use crate::kernels::{Keys, RowsRef, Scratch};
@@ -42,6 +43,8 @@ pub(super) struct HeadCache {
     /// Bounds of whole pages of slots, where pages are selected.
     pub(super) mins: Vec<f32>,
     pub(super) maxs: Vec<f32>,
+    /// What a row with guesses has changed, until it is known which of them stay.
+    pub(super) journal: Option<Journal>,
     place: Place,
     dim: usize,
 }
@@ -70,6 +73,7 @@ impl HeadCache {
             recalled: None,
             mins: Vec::new(),
             maxs: Vec::new(),
+            journal: None,
             place,
             dim,
         })
@@ -247,18 +251,55 @@ impl HeadCache {
         Ok(())
     }
 
-    /// Stores rows that are no longer among the newest as int8.
-    pub(super) fn cool(&mut self, shared: usize) -> Result<(), TchError> {
-        if !self.place.int8 {
-            return Ok(());
+    /// How many tokens can be fed one by one and taken back again, with all that happens to the cache meanwhile;
+    /// `None` for any number. What is cut at once, cooled, or looked at again when evicted cannot be taken back.
+    pub(super) fn undoable(&self, policy: &Policy, shared: &[Arc<Node>]) -> Option<usize> {
+        let until = |most: usize| most.saturating_sub(self.slots.len());
+        let before_cut = self.capacity.and_then(|capacity| match policy.when {
+            When::EachStep if shared.is_empty() && !self.place.int8 && !self.remembers() => None,
+            When::EachStep | When::PromptEnd => Some(until(capacity)),
+            When::Burst(burst) => Some(until(capacity + burst.max(1) - 1)),
+        });
+        let before_cooling = self
+            .place
+            .int8
+            .then(|| (HOT_BATCH - 1).saturating_sub(self.lukewarm(shared_len(shared)).1));
+        match (before_cut, before_cooling) {
+            (Some(cut), Some(cooling)) => Some(cut.min(cooling)),
+            (cut, cooling) => cut.or(cooling),
         }
+    }
+
+    /// Undoes the writing of the last token.
+    pub(super) fn drop_last(&mut self) -> Result<(), TchError> {
+        let pair = match self.place.int8 {
+            true => &mut self.hot,
+            false => &mut self.arena,
+        };
+        let last = pair.len().saturating_sub(1);
+        pair.remove(last..pair.len())?;
+        self.slots.drop_last();
+        Ok(())
+    }
+
+    /// Of the rows at full precision, the sinks, and how many others are more than the newest.
+    fn lukewarm(&self, shared: usize) -> (usize, usize) {
         let base = shared + self.arena.len();
         let sinks = self.slots.positions()[base..]
             .iter()
             .take(HOT_SINKS)
             .take_while(|&&position| (position as usize) < HOT_SINKS)
             .count();
-        let over = self.hot.len().saturating_sub(sinks + HOT);
+        (sinks, self.hot.len().saturating_sub(sinks + HOT))
+    }
+
+    /// Stores rows that are no longer among the newest as int8.
+    pub(super) fn cool(&mut self, shared: usize) -> Result<(), TchError> {
+        if !self.place.int8 {
+            return Ok(());
+        }
+        let base = shared + self.arena.len();
+        let (sinks, over) = self.lukewarm(shared);
         if over < HOT_BATCH {
             return Ok(());
         }

@@ -117,6 +117,31 @@ impl Pair {
         self.keys.bytes() + self.values.bytes()
     }
 
+    /// No rows, on the host, of the types of these.
+    pub(super) fn empty(&self) -> Pair {
+        let of = |rows: &KvRows| {
+            let (kind, dim) = rows
+                .host()
+                .map_or((RowKind::Float32, 0), |rows| (rows.kind(), rows.dim()));
+            KvRows::Host(Rows::new(kind, dim))
+        };
+        Pair {
+            keys: of(&self.keys),
+            values: of(&self.values),
+        }
+    }
+
+    /// Undoes [`Pair::swap_remove`] of `slot`, whose row is row `from` of `other`; on the host.
+    pub(super) fn restore(
+        &mut self,
+        slot: usize,
+        other: &Pair,
+        from: usize,
+    ) -> Result<(), TchError> {
+        self.keys.restore(slot, &other.keys, from)?;
+        self.values.restore(slot, &other.values, from)
+    }
+
     pub(super) fn swap_remove(&mut self, slot: usize) -> Result<(), TchError> {
         self.keys.swap_remove(slot)?;
         self.values.swap_remove(slot)
@@ -314,6 +339,18 @@ impl KvRows {
             }
         }
         Ok(())
+    }
+
+    fn restore(&mut self, slot: usize, other: &KvRows, from: usize) -> Result<(), TchError> {
+        match (self, other) {
+            (KvRows::Host(rows), KvRows::Host(other)) => {
+                rows.restore(slot, other, from);
+                Ok(())
+            }
+            _ => Err(TchError::Convert(
+                "only rows on the host are taken back".to_owned(),
+            )),
+        }
     }
 
     fn remove(&mut self, range: Range<usize>) -> Result<(), TchError> {

@@ -12,7 +12,7 @@ use super::kv_rows::Place;
 use super::node::Node;
 use super::{Compute, ModelConfig};
 use crate::ids::TokenId;
-use crate::kv::tree::{Namespace, PrefixTree, Weigh};
+use crate::kv::tree::{Miss, Namespace, PrefixTree, Weigh};
 use crate::kv::{KvDtype, KvShape, Policy, Reading, RowKind};
 use crate::store::state_file::Sha256Hex;
 
@@ -116,13 +116,13 @@ impl Prefixes {
         })
     }
 
-    /// What `prompt` can start from: it fills `cache`, and says what will be shared in turn.
+    /// What `prompt` can start from: it fills `cache`, and says what will be shared in turn, and why no more was there.
     pub(super) fn enter(
         &mut self,
         cache: &mut SequenceCache,
         prompt: &Arc<[TokenId]>,
         tenant: &str,
-    ) -> Share {
+    ) -> (Share, Option<Miss>) {
         let policy = cache.policy();
         let share = Share {
             prompt: prompt.clone(),
@@ -134,22 +134,25 @@ impl Prefixes {
         let window = policy.need().window().max(1);
         let usable = prompt.len().saturating_sub(window) / self.grid * self.grid;
         let tokens = &prompt[..usable];
-        match share.reading {
+        let missed = match share.reading {
             Reading::Exact => {
                 let hit = self.blocks.lookup(&share.namespace, tokens);
-                if let Some(miss) = &hit.missed {
-                    tracing::debug!(cached = hit.blocks.len() * self.grid, prompt = prompt.len(), %miss, "prefix");
-                }
                 cache.adopt(hit.blocks);
+                hit.missed
             }
             Reading::Streaming => {
                 if let Some((_, snapshot)) = self.snapshots.lookup_deepest(&share.namespace, tokens)
                 {
                     *cache = snapshot.cache.clone();
                 }
+                self.snapshots.why_left(&share.namespace, tokens)
             }
-        }
-        share
+        };
+        let short = || Miss::TooShort {
+            left: prompt.len(),
+            grid: self.grid,
+        };
+        (share, missed.or_else(|| (usable == 0).then(short)))
     }
 
     /// After a row of `share`'s prompt that ended at `at`.

@@ -12,6 +12,7 @@ mod error;
 pub mod eval;
 mod forward;
 mod head;
+mod journal;
 mod kv_rows;
 mod linear;
 mod memory;

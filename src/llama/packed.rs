@@ -204,12 +204,17 @@ impl Packed {
                 span.cache
                     .recall(layer, &by_head, group, rope, Some(&self.pool))?;
             }
+            if span.drafted {
+                continue;
+            }
             let (own_keys, own_values) = (&keys[own(kv_heads * dim)], &values[own(kv_heads * dim)]);
             span.cache.write(layer, own_keys, own_values, None)?;
         }
         let host = HostQueries {
             rotated: queries,
             plain,
+            keys,
+            values,
         };
         let attended =
             (block.attention).on_host(&host, spans, count, &self.pool, self.precision)?;

@@ -114,6 +114,7 @@ pub fn perplexity(
         let begun = Instant::now();
         let outputs = model.forward(&Plan {
             rows: vec![row],
+            paused: Vec::new(),
             ended: Vec::new(),
         })?;
         if options.stepwise {
@@ -135,6 +136,7 @@ pub fn perplexity(
     }
     model.forward(&Plan {
         rows: Vec::new(),
+        paused: Vec::new(),
         ended: vec![seq.into()],
     })?;
     let mean_nll = sum / counted as f64;

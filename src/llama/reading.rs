@@ -14,6 +14,19 @@ pub(super) struct Reading {
 }
 
 impl Reading {
+    /// What query `token` of the row means, as a row of its own.
+    pub(super) fn of_one(&self, token: usize) -> Self {
+        let keep = match token {
+            0 => self.keep_row,
+            _ => self.keep_query,
+        };
+        Reading {
+            weights: self.weights.get(token).copied().into_iter().collect(),
+            keep_row: keep,
+            keep_query: keep,
+        }
+    }
+
     /// A row of `tokens` under `policy`; `mid_prompt` when the row before it was of the same prompt.
     pub(super) fn of(policy: &Policy, tokens: usize, phase: Phase, mid_prompt: bool) -> Self {
         let fast = policy.need().fast;

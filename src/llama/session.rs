@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::json;
 
@@ -9,14 +10,20 @@ use super::cache::SequenceCache;
 use super::kv_rows::Place;
 use super::memory::KvMemory;
 use super::state::State;
-use crate::ids::SessionId;
-use crate::kv::parked::{Parcel, ParkError, Parked, Place as Whereabouts, Spill};
+use crate::ids::{SeqId, SessionId};
+use crate::kv::parked::{Parcel, ParkError, Parked, Place as Whereabouts, Spill, Spilled};
 use crate::kv::{KvShape, Policy};
 use crate::sched::{ForwardError, SessionOrder, SessionReply, SessionReport};
 use crate::store::state_file::{self, Expect, Header, Sha256Hex, Shape};
 
+/// Numbers the folders of spilled sessions.
+static SPILLING: AtomicU64 = AtomicU64::new(0);
+
 /// A state file is read up to this size: no sequence of a model of the family is larger.
 const LARGEST_FILE: u64 = 1 << 40;
+
+/// What the keys of paused sequences begin with. No session is named so.
+const PAUSED: &str = "~";
 
 /// See the module.
 #[derive(Debug)]
@@ -51,7 +58,9 @@ impl Sessions {
         let all = folder("parked");
         forget_the_dead(&all);
         let mut spilled = files("parked");
-        spilled.folder = all.join(std::process::id().to_string());
+        // Replicas of a model each have their own, so that the end of one takes nothing from another.
+        let own = SPILLING.fetch_add(1, Ordering::Relaxed).to_string();
+        spilled.folder = all.join(std::process::id().to_string()).join(own);
         Sessions {
             parked: Parked::new(memory.parked_bytes, spilled.clone()),
             spilled,
@@ -68,13 +77,7 @@ impl Sessions {
         cache.shrink();
         match self.parked.park(session.as_str(), Arc::new(cache)) {
             Ok(spilled) => {
-                for moved in spilled {
-                    tracing::info!(
-                        session = moved.key,
-                        bytes = moved.bytes,
-                        "parked session moved to disk"
-                    );
-                }
+                tell_spilled(&spilled);
                 Ok(())
             }
             // Everything is still parked, in memory: no reason to fail the request.
@@ -91,6 +94,36 @@ impl Sessions {
             Ok(Some((cache, _))) => Ok((*cache).clone()),
             Ok(None) => Err(ForwardError::UnknownSession(session.clone())),
             Err(error) => Err(failed(session, &error)),
+        }
+    }
+
+    /// Keeps the cache of a sequence that gives way.
+    pub(super) fn pause(&mut self, seq: SeqId, cache: SequenceCache) {
+        match self.parked.park(&paused_key(seq), Arc::new(cache)) {
+            Ok(spilled) => tell_spilled(&spilled),
+            // Still in memory, as above.
+            Err(error) => tracing::warn!(%error, "parked sessions exceed their memory"),
+        }
+    }
+
+    /// The cache of a sequence that goes on.
+    pub(super) fn unpause(&mut self, seq: SeqId) -> Result<SequenceCache, ForwardError> {
+        let told = |error: ParkError| ForwardError::Paused {
+            seq,
+            message: error.to_string(),
+        };
+        let (cache, _) = self
+            .parked
+            .take(&paused_key(seq))
+            .map_err(told)?
+            .ok_or(ForwardError::UnknownSequence(seq))?;
+        Ok(Arc::unwrap_or_clone(cache))
+    }
+
+    /// Forgets the cache of a paused sequence that is over.
+    pub(super) fn drop_paused(&mut self, seq: SeqId) {
+        if let Err(error) = self.parked.erase(&paused_key(seq)) {
+            tracing::warn!(%error, "a paused sequence's file stays until the process ends");
         }
     }
 
@@ -142,6 +175,9 @@ impl Sessions {
     fn list(&self) -> Vec<SessionReport> {
         let mut found: Vec<SessionReport> = Vec::new();
         for entry in self.parked.list() {
+            if entry.key.starts_with(PAUSED) {
+                continue;
+            }
             found.push(SessionReport {
                 saved: self.saved.path(&entry.key).exists(),
                 name: entry.key,
@@ -172,6 +208,20 @@ impl Sessions {
 
     pub(super) fn spilled_bytes(&self) -> usize {
         usize::try_from(self.parked.spilled_bytes()).unwrap_or(usize::MAX)
+    }
+}
+
+fn paused_key(seq: SeqId) -> String {
+    format!("{PAUSED}{seq}")
+}
+
+fn tell_spilled(spilled: &[Spilled]) {
+    for moved in spilled {
+        tracing::info!(
+            key = moved.key,
+            bytes = moved.bytes,
+            "parked cache moved to disk"
+        );
     }
 }
 
@@ -302,7 +352,7 @@ impl Files {
 impl Drop for Sessions {
     fn drop(&mut self) {
         // Spilled sessions are known to nobody after this.
-        let _ = std::fs::remove_dir_all(self.spilled.model_folder());
+        let _ = std::fs::remove_dir_all(&self.spilled.folder);
     }
 }
 

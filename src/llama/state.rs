@@ -15,7 +15,9 @@ pub(super) struct State {
     /// Per head: arena, hot, norms, values of the query sum, spilled rows, the capacity (`u32::MAX` for none), means of
     /// evicted rows and the width of each.
     counts: Vec<u32>,
-    /// Tokens seen, next rotation, re-bases, 1 if anything was ever evicted.
+    /// Tokens seen, next rotation, re-bases, 1 if anything was ever evicted; and of a sequence that was paused, queries
+    /// of its prompt that were observed, and 1 in the middle of it. Sessions rest between prompts: older files end
+    /// before those two.
     progress: Vec<u32>,
     positions: Vec<u32>,
     rotated: Vec<u32>,
@@ -180,11 +182,16 @@ impl State {
         if self.counts.len() != shape.layers * shape.kv_heads * COUNTS {
             return Err(BadState::Inconsistent("the number of heads"));
         }
-        let &[seen, next, rebased, evicted] = self.progress.as_slice() else {
-            return Err(BadState::Inconsistent("the progress"));
+        let progress = match *self.progress.as_slice() {
+            [seen, next, rebased, evicted] => [seen, next, rebased, evicted, 0, 0],
+            [seen, next, rebased, evicted, observed, middle] => {
+                [seen, next, rebased, evicted, observed, middle]
+            }
+            _ => return Err(BadState::Inconsistent("the progress")),
         };
+        let seen = progress[0];
         let mut cache = SequenceCache::new(policy, shape, place, spill)?;
-        cache.set_progress([seen, next, rebased, evicted]);
+        cache.set_progress(progress);
         let counts = self.counts.clone();
         let mut reader = Reader::new(self, shape.head_dim, place);
         for (head, counts) in cache.heads_mut().zip(counts.as_chunks::<COUNTS>().0) {

@@ -1,13 +1,15 @@
 //! A model without tensors, for tests and examples of everything above the tensors.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::ids::{SeqId, SessionId, TokenId};
 use crate::kv::{HeadSlots, KvReport, KvShape, Policy};
 
 use super::{
-    Forward, ForwardError, MemoryReport, Origin, Outputs, Phase, Plan, Row, RowOutput,
+    Forward, ForwardError, Kept, MemoryReport, Origin, Outputs, Phase, Plan, Row, RowOutput,
     SessionOrder, SessionReply, SessionReport, Want,
 };
 
@@ -17,14 +19,22 @@ pub struct FakeModel {
     vocab: usize,
     delay: Duration,
     panic_on: Option<TokenId>,
-    sequences: HashMap<SeqId, Kept>,
-    sessions: BTreeMap<SessionId, Kept>,
-    /// With their notes; as files would be, but for outliving the process.
-    saved: BTreeMap<SessionId, (Kept, String)>,
+    stall: Option<(TokenId, Arc<AtomicBool>)>,
+    sequences: HashMap<SeqId, Held>,
+    /// After each token of the last row of a sequence, when that had guesses.
+    drafted: HashMap<SeqId, Vec<Held>>,
+    /// Those that gave way.
+    paused: HashMap<SeqId, Held>,
+    sessions: Parked,
+    /// As files would be, but for outliving the process.
+    saved: Saved,
 }
 
 /// One sequence: its policy, its slots, and tokens seen.
-type Kept = (Policy, HeadSlots, usize);
+type Held = (Policy, HeadSlots, usize);
+type Parked = BTreeMap<SessionId, Held>;
+/// With their notes.
+type Saved = BTreeMap<SessionId, (Held, String)>;
 
 impl FakeModel {
     /// A model with `vocab` tokens that answers at once.
@@ -33,7 +43,10 @@ impl FakeModel {
             vocab,
             delay: Duration::ZERO,
             panic_on: None,
+            stall: None,
             sequences: HashMap::new(),
+            drafted: HashMap::new(),
+            paused: HashMap::new(),
             sessions: BTreeMap::new(),
             saved: BTreeMap::new(),
         }
@@ -53,7 +66,66 @@ impl FakeModel {
         self
     }
 
+    /// Hangs when it is fed this token, for as long as the flag is set.
+    #[must_use]
+    pub fn stalling_on(mut self, token: TokenId, hangs: Arc<AtomicBool>) -> Self {
+        self.stall = Some((token, hangs));
+        self
+    }
+
+    /// Computes nothing while it is told to hang.
+    fn hang(&self, row: &Row) {
+        let Some((token, hangs)) = &self.stall else {
+            return;
+        };
+        while row.tokens.contains(token) && hangs.load(Ordering::Acquire) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// A row with guesses, token by token.
+    fn drafts(&mut self, row: &Row) -> Result<RowOutput, ForwardError> {
+        let mut after = Vec::with_capacity(row.tokens.len());
+        let mut logits = Vec::new();
+        let mut last = None;
+        for (index, &token) in row.tokens.iter().enumerate() {
+            let one = Row {
+                open: row.open.clone().filter(|_| index == 0),
+                tokens: vec![token],
+                start: row.start + index,
+                want: Want::Last,
+                ..row.clone()
+            };
+            let output = self.row(&one)?;
+            logits.extend_from_slice(&output.logits);
+            after.extend(self.sequences.get(&row.seq).cloned());
+            last = Some(output);
+        }
+        self.drafted.insert(row.seq, after);
+        let last = last.ok_or(ForwardError::UnknownSequence(row.seq))?;
+        Ok(RowOutput {
+            logits,
+            drafted: row.tokens.len() - 1,
+            ..last
+        })
+    }
+
+    fn report(&self, seq: SeqId) -> Result<KvReport, ForwardError> {
+        let kept = self.sequences.get(&seq);
+        let (policy, head, seen) = kept.ok_or(ForwardError::UnknownSequence(seq))?;
+        Ok(KvReport {
+            policy: policy.name().to_owned(),
+            budget: policy.capacity(),
+            tokens_seen: *seen,
+            tokens_kept: head.len(),
+            evicted: *seen - head.len(),
+            bytes: head.len() * self.kv_shape().slot_bytes(),
+            ..KvReport::default()
+        })
+    }
+
     fn row(&mut self, row: &Row) -> Result<RowOutput, ForwardError> {
+        self.hang(row);
         if let Some(open) = &row.open {
             let kept = match &open.origin {
                 Origin::Session(session) => self
@@ -71,8 +143,9 @@ impl FakeModel {
                 }
             };
             self.sequences.insert(row.seq, kept);
+        } else if let Some(kept) = self.paused.remove(&row.seq) {
+            self.sequences.insert(row.seq, kept);
         }
-        let shape = self.kv_shape();
         let (policy, head, seen) = self
             .sequences
             .get_mut(&row.seq)
@@ -95,7 +168,7 @@ impl FakeModel {
             let wanted = match row.want {
                 Want::Nothing => false,
                 Want::Last => index + 1 == row.tokens.len(),
-                Want::All => true,
+                Want::All | Want::Drafts => true,
             };
             if wanted {
                 let next = (token as usize + 1) % self.vocab;
@@ -115,16 +188,10 @@ impl FakeModel {
         Ok(RowOutput {
             seq: row.seq,
             logits,
-            kv: KvReport {
-                policy: policy.name().to_owned(),
-                budget: policy.capacity(),
-                tokens_seen: *seen,
-                tokens_kept: head.len(),
-                evicted: *seen - head.len(),
-                bytes: head.len() * shape.slot_bytes(),
-                ..KvReport::default()
-            },
+            kv: self.report(row.seq)?,
             cached: held,
+            drafted: 0,
+            missed: None,
         })
     }
 }
@@ -134,16 +201,34 @@ impl Forward for FakeModel {
         if !self.delay.is_zero() {
             std::thread::sleep(self.delay);
         }
+        for seq in &plan.paused {
+            let kept = self.sequences.remove(seq);
+            self.paused
+                .insert(*seq, kept.ok_or(ForwardError::UnknownSequence(*seq))?);
+        }
         for ended in &plan.ended {
             let kept = self.sequences.remove(&ended.seq);
+            let kept = kept.or_else(|| self.paused.remove(&ended.seq));
             if let (Some(session), Some(kept)) = (&ended.park, kept) {
                 self.sessions.insert(session.clone(), kept);
             }
         }
-        let rows = plan.rows.iter().map(|row| self.row(row));
+        let rows = plan.rows.iter().map(|row| match row.want {
+            Want::Drafts => self.drafts(row),
+            Want::Nothing | Want::Last | Want::All => self.row(row),
+        });
         Ok(Outputs {
             rows: rows.collect::<Result<_, _>>()?,
         })
+    }
+
+    fn keep(&mut self, seq: SeqId, tokens: usize) -> Result<KvReport, ForwardError> {
+        let after = self.drafted.remove(&seq);
+        let mut after = after.ok_or(ForwardError::UnknownSequence(seq))?;
+        if tokens > 0 && tokens <= after.len() {
+            self.sequences.insert(seq, after.swap_remove(tokens - 1));
+        }
+        self.report(seq)
     }
 
     fn kv_shape(&self) -> KvShape {
@@ -168,7 +253,7 @@ impl Forward for FakeModel {
         };
         match order {
             SessionOrder::List => {
-                let bytes = |kept: &Kept| (kept.1.len() * self.kv_shape().slot_bytes()) as u64;
+                let bytes = |kept: &Held| (kept.1.len() * self.kv_shape().slot_bytes()) as u64;
                 let parked = self.sessions.iter().map(|(name, kept)| SessionReport {
                     name: name.to_string(),
                     place: "memory",
@@ -213,10 +298,41 @@ impl Forward for FakeModel {
     }
 
     fn memory(&self) -> MemoryReport {
-        let slots: usize = self.sessions.values().map(|kept| kept.1.len()).sum();
+        let open: usize = self.sequences.values().map(|kept| kept.1.len()).sum();
+        let parked = self.sessions.values().chain(self.paused.values());
+        let slots: usize = parked.map(|kept| kept.1.len()).sum();
         MemoryReport {
             parked_bytes: slots * self.kv_shape().slot_bytes(),
+            open_sequences: self.sequences.len(),
+            open_bytes: open * self.kv_shape().slot_bytes(),
             ..MemoryReport::default()
         }
+    }
+
+    fn twin(&self) -> Option<Box<dyn Forward>> {
+        Some(Box::new(FakeModel {
+            panic_on: self.panic_on,
+            ..FakeModel::new(self.vocab).with_delay(self.delay)
+        }))
+    }
+
+    fn take_kept(&mut self) -> Option<Kept> {
+        let memory = self.memory();
+        let parts = (
+            std::mem::take(&mut self.sessions),
+            std::mem::take(&mut self.saved),
+        );
+        Some(Kept {
+            parts: Box::new(parts),
+            memory,
+        })
+    }
+
+    fn put_kept(&mut self, kept: Kept) -> bool {
+        let Ok(parts) = kept.parts.downcast::<(Parked, Saved)>() else {
+            return false;
+        };
+        (self.sessions, self.saved) = *parts;
+        true
     }
 }

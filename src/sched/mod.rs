@@ -1,8 +1,17 @@
-//! What runs next: requests wait in order, join a batch step by step, and leave at any step. Pure: time comes in as
-//! an argument, work goes out as a [`Plan`], and results come back through [`Scheduler::commit`].
+//! What runs next: requests wait in the order of a policy, join a batch step by step, give way when memory is short,
+//! and leave at any step. Pure: time comes in as an argument, work goes out as a [`Plan`], and results come back through
+//! [`Scheduler::commit`].
 
+mod batch;
+mod draft;
 mod fake;
+mod leaving;
+mod memory;
 mod plan;
+mod planning;
+mod priority;
+mod progress;
+mod ranges;
 mod request;
 mod scheduler;
 mod sequence;
@@ -10,11 +19,16 @@ mod settings;
 mod stepper;
 
 pub use fake::FakeModel;
+pub use memory::{BlockAccounts, Limits, Memory, NoRoom};
 pub use plan::{
-    Ended, Forward, ForwardError, MemoryReport, Open, Origin, Outputs, Phase, Plan, Row, RowOutput,
-    SessionOrder, SessionReply, SessionReport, Want,
+    Ended, Forward, ForwardError, Kept, MemoryReport, Open, Origin, Outputs, Phase, Plan, Row,
+    RowOutput, SessionOrder, SessionReply, SessionReport, Want,
 };
-pub use request::{Busy, Continue, Event, Failure, FinishReason, Request, Usage};
-pub use scheduler::{Limits, Scheduler};
-pub use settings::Config;
+pub use progress::{BadProgress, Progress};
+pub use ranges::{BadRun, Mark, RangeTracker, Run};
+pub use request::{Busy, Continue, Event, Failure, FinishReason, Request, Standing, Usage};
+pub use scheduler::Scheduler;
+pub use settings::{
+    Admission, BadKeyWeight, BatcherKind, Config, KeyWeight, PolicyKind, Speculate,
+};
 pub use stepper::{Drawn, Stepper};

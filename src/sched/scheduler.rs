@@ -1,36 +1,48 @@
-//! Who runs in the next step: running sequences first, then partial prompts, then admissions, inside one token
-//! budget; first come, first served.
+//! The queue and the batch of one engine: what is taken in, what a step came to, and what the memory is. Who runs in
+//! the next step is in `planning`, how sequences leave in `leaving`.
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::ids::SeqId;
-use crate::kv::KvShape;
 
-use super::request::{Busy, Event, Failure, FinishReason, Request};
+use super::batch::{Batcher, Pace, Predictor, StepCost, batcher};
+use super::draft::STEP_TOKENS;
+use super::memory::{Limits, Memory};
+use super::priority::{Prioritizer, prioritizer};
+use super::request::{Busy, Event, Request};
 use super::sequence::Sequence;
 use super::stepper::Drawn;
-use super::{Config, Ended, Plan};
+use super::{Config, Ended, Phase, Row, Speculate};
 
-/// What bounds a scheduler's memory.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// What a token costs.
-    pub shape: KvShape,
-    /// All KV bytes that there could ever be.
-    pub total_bytes: usize,
-}
+/// Outputs that are expected of a request before any has ended.
+const FIRST_GUESS: f64 = 128.0;
+/// How much the newest answer's length changes what is expected of the next.
+const NEWEST: f64 = 0.1;
 
 /// The queue and the batch of one engine.
 pub struct Scheduler {
-    config: Config,
-    limits: Limits,
-    /// KV bytes that the engine holds a lease on.
-    granted: usize,
-    waiting: VecDeque<Sequence>,
-    running: Vec<Sequence>,
+    pub(super) config: Config,
+    pub(super) memory: Memory,
+    pub(super) prioritizer: Box<dyn Prioritizer>,
+    pub(super) batcher: Box<dyn Batcher>,
+    pub(super) predictor: Predictor,
+    pace: Pace,
+    /// In the order of arrival.
+    pub(super) waiting: Vec<Sequence>,
+    /// In the order of arrival.
+    pub(super) running: Vec<Sequence>,
+    /// Sequences that gave way: parked on the device, without memory of their own.
+    pub(super) paused: Vec<Sequence>,
     /// Sequences whose device memory is to be freed with the next plan.
-    ended: Vec<Ended>,
+    pub(super) ended: Vec<Ended>,
+    /// Steps so far.
+    pub(super) steps: u64,
+    /// The step that is under way: what it computes, and since when.
+    pub(super) under_way: Option<(StepCost, Instant)>,
+    /// The step since which the memory that the next one waits for could be leased and was not.
+    pub(super) short_since: Option<u64>,
+    /// How long an answer is, on average.
+    expected_output: f64,
     next: u64,
     draining: bool,
 }
@@ -39,12 +51,20 @@ impl Scheduler {
     /// An empty scheduler that holds no memory yet.
     pub fn new(config: Config, limits: Limits) -> Self {
         Scheduler {
+            memory: Memory::new(&config, limits),
+            prioritizer: prioritizer(&config),
+            batcher: batcher(&config),
             config,
-            limits,
-            granted: 0,
-            waiting: VecDeque::new(),
+            predictor: Predictor::default(),
+            pace: Pace::default(),
+            waiting: Vec::new(),
             running: Vec::new(),
+            paused: Vec::new(),
             ended: Vec::new(),
+            steps: 0,
+            under_way: None,
+            short_since: None,
+            expected_output: FIRST_GUESS,
             next: 0,
             draining: false,
         }
@@ -55,97 +75,87 @@ impl Scheduler {
         if self.draining {
             return Err(Busy::Draining);
         }
-        let seen = request.session.as_ref().map_or(0, |s| s.seen);
-        let resumed = request
-            .policy
-            .budget()
-            .map_or(seen, |budget| seen.min(budget));
-        let needed = self.limits.shape.worst_case_bytes(
-            &request.policy,
-            // A session comes back with what its policy kept, or with all it has seen.
-            resumed + request.prompt.len(),
-            request.max_tokens,
-            self.config.prefill_tokens,
-        );
-        if needed > self.limits.total_bytes {
+        let needed = self.memory.worst(&request);
+        if !self.memory.could_hold(needed) {
             return Err(Busy::TooLarge {
-                needed,
-                total: self.limits.total_bytes,
+                needed: self.memory.bytes(needed),
+                total: self.memory.limit(),
             });
         }
-        let idle = self.waiting.is_empty();
-        if self.waiting.len() >= self.config.max_queue {
+        let waiting = self.waiting.len();
+        let position = waiting + 1;
+        if waiting >= self.config.max_queue {
             return Err(Busy::QueueFull {
-                waiting: self.waiting.len(),
+                waiting,
                 limit: self.config.max_queue,
+                position,
+                wait: self.wait(),
             });
         }
         let tokens = self.waiting_tokens();
-        if !idle && tokens + request.prompt.len() > self.config.max_queue_tokens {
+        if waiting > 0 && tokens + request.prompt.len() > self.config.max_queue_tokens {
             return Err(Busy::TokensFull {
                 waiting: tokens,
                 limit: self.config.max_queue_tokens,
+                position,
+                wait: self.wait(),
             });
         }
         let id = SeqId(self.next);
         self.next += 1;
-        self.waiting
-            .push_back(Sequence::new(id, request, needed, now));
+        let chunk = self.config.prefill_tokens;
+        let prefill = self.predictor.prompt(request.prompt.len(), chunk);
+        let sequence = Sequence::new(id, request, prefill, now);
+        self.prioritizer.arrived(&sequence.candidate());
+        self.waiting.push(sequence);
         Ok(id)
     }
 
-    /// The next step's work, or `None` when there is none.
-    ///
-    /// Chunks of a prompt end at multiples of `prefill_tokens`, wherever the batch is: the first one of a step always
-    /// fits, a further one when the step's budget has room for all of it.
-    pub fn plan(&mut self, now: Instant) -> Option<Plan> {
-        let grid = self.config.prefill_tokens;
-        let mut budget = grid;
-        let mut rows = Vec::new();
-        for sequence in self.running.iter_mut().filter(|s| s.decoding()) {
-            rows.push(sequence.row(grid, now));
+    /// How long all that is here takes at the pace of late: about when a request that comes now would be started.
+    fn wait(&self) -> Option<Duration> {
+        let output = self.expected_output as usize;
+        let here = self.running.iter().chain(&self.paused).chain(&self.waiting);
+        self.pace
+            .time_for(here.map(|sequence| sequence.work_left(output)).sum())
+    }
+
+    /// Adds guesses to a step that only decodes, evenly over its rows.
+    pub(super) fn draft(&mut self, rows: &mut [Row], cost: &mut StepCost) {
+        let decodes = rows.iter().all(|row| row.phase == Phase::Decode);
+        if self.config.speculate == Speculate::Off || !decodes {
+            return;
         }
-        for sequence in self.running.iter_mut() {
-            if rows.iter().any(|row| row.seq == sequence.id) || sequence.chunk(grid) > budget {
-                continue;
+        let mut spare = STEP_TOKENS.saturating_sub(rows.len());
+        let count = rows.len();
+        for (index, row) in rows.iter_mut().enumerate() {
+            let share = (spare / (count - index)).min(self.config.draft_tokens);
+            if let Some(sequence) = self.running.iter_mut().find(|s| s.id == row.seq) {
+                let kept = sequence.kept();
+                let guesses = sequence.draft(row, share.min(self.memory.room(row.seq, kept)));
+                cost.add_decode(guesses, kept);
+                spare -= guesses;
+                // They take memory until it is known which of them stay. There is room, as was just asked.
+                let fitted = self.memory.fit(row.seq, kept + guesses);
+                debug_assert!(fitted.is_ok(), "guesses without memory");
             }
-            let row = sequence.row(grid, now);
-            budget -= row.tokens.len();
-            rows.push(row);
         }
-        while self.admissible()
-            && self
-                .waiting
-                .front()
-                .is_some_and(|s| s.chunk(grid) <= budget)
-        {
-            let Some(mut sequence) = self.waiting.pop_front() else {
-                break;
-            };
-            let row = sequence.row(grid, now);
-            budget -= row.tokens.len();
-            rows.push(row);
-            self.running.push(sequence);
-        }
-        if rows.is_empty() && self.ended.is_empty() {
-            return None;
-        }
-        Some(Plan {
-            rows,
-            ended: std::mem::take(&mut self.ended),
-        })
     }
 
     /// Takes in what a step drew, and says what each caller is to be told.
     pub fn commit(&mut self, drawn: Vec<Drawn>, now: Instant) -> Vec<(SeqId, Event)> {
+        self.learn(&drawn, now);
         let mut events = Vec::new();
         for row in drawn {
             // A sequence that was cancelled while the step ran is gone from here already.
             let Some(place) = self.running.iter().position(|s| s.id == row.seq) else {
                 continue;
             };
-            let (send, reason) = self.running[place].take(&row, now);
-            if let (true, Some(choice)) = (send, row.choice) {
+            let sequence = &mut self.running[place];
+            let before = sequence.computed();
+            let (send, reason) = sequence.take(&row, now);
+            let served = sequence.computed() - before;
+            self.prioritizer.served(row.seq, served);
+            for choice in row.choices.into_iter().take(send) {
                 events.push((
                     row.seq,
                     Event::Token {
@@ -155,7 +165,10 @@ impl Scheduler {
                 ));
             }
             if let Some(reason) = reason {
-                let sequence = self.running.swap_remove(place);
+                let sequence = self.running.remove(place);
+                let outputs = sequence.outputs() as f64;
+                self.expected_output += (outputs - self.expected_output) * NEWEST;
+                self.forget(sequence.id);
                 self.ended.push(sequence.end());
                 events.push((
                     sequence.id,
@@ -167,94 +180,29 @@ impl Scheduler {
                 ));
             }
         }
-        // swap_remove disturbed the order of arrival.
-        self.running.sort_by_key(|s| s.id);
         events
     }
 
-    /// Forgets a sequence, wherever it is. Returns its request's id and what it used, if it was here.
-    pub fn cancel(&mut self, seq: SeqId, now: Instant) -> Option<(Request, super::Usage)> {
-        let sequence = if let Some(place) = self.running.iter().position(|s| s.id == seq) {
-            // What was left is not part of a conversation: a session stays as it was.
-            self.ended.push(Ended::from(seq));
-            self.running.remove(place)
-        } else {
-            let place = self.waiting.iter().position(|s| s.id == seq)?;
-            self.waiting.remove(place)?
+    /// What the step took, for those to come.
+    fn learn(&mut self, drawn: &[Drawn], now: Instant) {
+        let Some((mut cost, since)) = self.under_way.take() else {
+            return;
         };
-        let usage = sequence.usage(now);
-        Some((sequence.request, usage))
-    }
-
-    /// Ends a running sequence as complete, since its caller has read enough. Returns what the caller is to be told, if
-    /// it still ran. Its last token may have been fed or not: a session goes on from before it.
-    pub fn finish(&mut self, seq: SeqId, now: Instant) -> Option<(SeqId, Event)> {
-        let place = self.running.iter().position(|s| s.id == seq)?;
-        let sequence = self.running.remove(place);
-        self.ended.push(sequence.end());
-        let event = Event::Finished {
-            reason: FinishReason::Stop,
-            usage: sequence.usage(now),
-            kv: sequence.kv(),
-        };
-        Some((seq, event))
-    }
-
-    /// Has the cache of a sequence that just ended freed and not parked: nobody was left to be told of the end, so
-    /// nobody knows that its session has moved.
-    pub fn abandon(&mut self, seq: SeqId) {
-        if let Some(ended) = self.ended.iter_mut().find(|ended| ended.seq == seq) {
-            ended.park = None;
+        let took = now.saturating_duration_since(since);
+        let cached: usize = drawn.iter().map(|row| row.cached).sum();
+        if cached > 0 && cost.prefill > 0 {
+            let computed = cost.prefill.saturating_sub(cached);
+            cost.attended *= computed as f64 / cost.prefill as f64;
+            cost.prefill = computed;
         }
+        self.predictor.observe(&cost, took);
+        self.pace.observe(cost.tokens(), took);
     }
 
-    /// Fails what has waited longer than the queue timeout.
-    pub fn expire(&mut self, now: Instant) -> Vec<(SeqId, Event)> {
-        let limit = Duration::from(self.config.queue_timeout);
-        let (stale, fresh): (Vec<_>, VecDeque<_>) = self
-            .waiting
-            .drain(..)
-            .partition_in(|s| now.saturating_duration_since(s.submitted) > limit);
-        self.waiting = fresh;
-        stale
-            .into_iter()
-            .map(|s| (s.id, Event::Failed(Failure::QueueTimeout(limit))))
-            .collect()
-    }
-
-    /// Fails all sequences that hold device memory, and those that wait for a session's: their device is gone. Others
-    /// that wait stay.
-    pub fn fail_running(&mut self, failure: &Failure) -> Vec<(SeqId, Event)> {
-        let mut events = self.fail_batch(failure);
-        let (lost, fresh): (Vec<_>, VecDeque<_>) = self
-            .waiting
-            .drain(..)
-            .partition_in(|s| s.continued().is_some());
-        self.waiting = fresh;
-        events.extend(lost.into_iter().filter_map(|s| {
-            let session = s.continued()?.clone();
-            Some((s.id, Event::Failed(Failure::SessionLost(session))))
-        }));
-        events
-    }
-
-    fn fail_batch(&mut self, failure: &Failure) -> Vec<(SeqId, Event)> {
-        self.ended.clear();
-        self.running
-            .drain(..)
-            .map(|s| (s.id, Event::Failed(failure.clone())))
-            .collect()
-    }
-
-    /// Fails everything.
-    pub fn fail_all(&mut self, failure: &Failure) -> Vec<(SeqId, Event)> {
-        let mut events = self.fail_batch(failure);
-        events.extend(
-            self.waiting
-                .drain(..)
-                .map(|s| (s.id, Event::Failed(failure.clone()))),
-        );
-        events
+    /// Closes the accounts of a sequence that is over.
+    pub(super) fn forget(&mut self, seq: SeqId) {
+        self.memory.free(seq);
+        self.prioritizer.ended(seq);
     }
 
     /// Takes in no more; what is here is finished.
@@ -264,29 +212,30 @@ impl Scheduler {
 
     /// Records a lease of `bytes` more.
     pub fn grant(&mut self, bytes: usize) {
-        self.granted += bytes;
+        self.memory.grant(bytes);
     }
 
-    /// Bytes that are missing to admit the next request, if memory is what it waits for.
-    pub fn shortfall(&self) -> Option<usize> {
-        let next = self.waiting.front()?;
-        if self.running.len() >= self.config.max_batch {
-            return None;
-        }
-        let needed = self.reserved() + next.reserved;
-        needed
-            .checked_sub(self.granted)
-            .filter(|&missing| missing > 0)
+    /// Bytes that are missing to let the next one in, if memory is what it waits for, or for those that run to grow.
+    /// None for one that must wait for those that run, since all there is would not be enough for both.
+    pub fn shortfall(&self, now: Instant) -> Option<usize> {
+        let full = self.running.len() >= self.config.max_batch;
+        let next = self.next_in(now).filter(|_| !full);
+        let blocks = next.map_or(0, |next| self.blocks_to_join(next));
+        let beside = self.memory.accounts().used() + blocks;
+        let blocks = if self.memory.could_hold(beside) {
+            blocks
+        } else {
+            0
+        };
+        self.memory.missing(blocks)
     }
 
     /// Gives up leased bytes that no sequence has reserved, at most `wanted`. Returns how many.
     pub fn release(&mut self, wanted: usize) -> usize {
-        let spare = self.granted.saturating_sub(self.reserved()).min(wanted);
-        self.granted -= spare;
-        spare
+        self.memory.release(wanted)
     }
 
-    /// Requests that wait.
+    /// Requests that wait to be started.
     pub fn waiting(&self) -> usize {
         self.waiting.len()
     }
@@ -301,12 +250,25 @@ impl Scheduler {
         self.running.len()
     }
 
-    /// Whether nothing waits, runs, or is still to be freed on the device.
-    pub fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && self.running.is_empty() && self.ended.is_empty()
+    /// Sequences that gave way to others.
+    pub fn paused(&self) -> usize {
+        self.paused.len()
     }
 
-    /// KV bytes that running sequences hold, as last reported.
+    /// The memory of the engine.
+    pub fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// Whether nothing waits, runs, is paused, or is still to be freed on the device.
+    pub fn is_idle(&self) -> bool {
+        self.waiting.is_empty()
+            && self.running.is_empty()
+            && self.paused.is_empty()
+            && self.ended.is_empty()
+    }
+
+    /// KV bytes of the batch, as last reported.
     pub fn kv_bytes(&self) -> usize {
         self.running.iter().map(|s| s.kv().bytes).sum()
     }
@@ -317,46 +279,16 @@ impl Scheduler {
     /// When an invariant is broken.
     pub fn check(&self) {
         assert!(self.running.len() <= self.config.max_batch);
-        assert!(
-            self.reserved() <= self.granted,
-            "reserved more than was leased"
-        );
-        assert!(self.running.windows(2).all(|w| w[0].id < w[1].id));
-        assert!(
-            self.running
-                .iter()
-                .all(|s| !self.ended.iter().any(|e| e.seq == s.id))
-        );
-    }
-
-    fn reserved(&self) -> usize {
-        self.running.iter().map(|s| s.reserved).sum()
-    }
-
-    fn admissible(&self) -> bool {
-        self.running.len() < self.config.max_batch
-            && self
-                .waiting
-                .front()
-                .is_some_and(|next| self.reserved() + next.reserved <= self.granted)
-    }
-}
-
-/// `partition` into two kinds of collection.
-trait PartitionIn<T> {
-    fn partition_in(self, test: impl Fn(&T) -> bool) -> (Vec<T>, VecDeque<T>);
-}
-
-impl<T, I: Iterator<Item = T>> PartitionIn<T> for I {
-    fn partition_in(self, test: impl Fn(&T) -> bool) -> (Vec<T>, VecDeque<T>) {
-        let (mut yes, mut no) = (Vec::new(), VecDeque::new());
-        for item in self {
-            if test(&item) {
-                yes.push(item);
-            } else {
-                no.push_back(item);
-            }
+        self.memory.check();
+        let accounts = self.memory.accounts();
+        let held: usize = self.running.iter().map(|s| accounts.table(s.id)).sum();
+        assert_eq!(held, accounts.used(), "only what runs holds memory");
+        assert_eq!(accounts.free_blocks() + accounts.used(), accounts.total());
+        for queue in [&self.waiting, &self.running] {
+            assert!(queue.windows(2).all(|w| w[0].id < w[1].id));
         }
-        (yes, no)
+        let here = || self.running.iter().chain(&self.paused);
+        assert!(here().all(|s| !self.ended.iter().any(|e| e.seq == s.id)));
+        assert!(here().all(Sequence::has_started));
     }
 }

@@ -1,24 +1,33 @@
 //! A model and the samplers of its sequences: one call takes a plan to tokens. What the compute thread runs.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use crate::ids::SeqId;
+use crate::ids::{SeqId, TokenId};
+use crate::kv::tree::Miss;
 use crate::kv::{KvReport, KvShape};
 use crate::sample::{Choice, Sampler};
 
-use super::{Forward, ForwardError, MemoryReport, Plan, SessionOrder, SessionReply, Want};
+use super::{
+    Forward, ForwardError, Kept, MemoryReport, Origin, Plan, Row, RowOutput, SessionOrder,
+    SessionReply, Want,
+};
 
 /// What one row came to.
 #[derive(Debug, Clone)]
 pub struct Drawn {
     /// The sequence.
     pub seq: SeqId,
-    /// The next token, when the row wanted one.
-    pub choice: Option<Choice>,
+    /// The next tokens, when the row wanted any: one, and one more for every guess that was right.
+    pub choices: Vec<Choice>,
+    /// Guesses that were checked.
+    pub drafted: usize,
     /// The cache after the row.
     pub kv: KvReport,
     /// Tokens of the row that a cache held.
     pub cached: usize,
+    /// In a prompt's first row, why the prefix cache did not hold more of it.
+    pub missed: Option<Miss>,
 }
 
 /// A [`Forward`] with one [`Sampler`] a sequence.
@@ -27,6 +36,8 @@ pub struct Drawn {
 pub struct Stepper {
     model: Box<dyn Forward>,
     samplers: HashMap<SeqId, Sampler>,
+    /// Prompts that a shared prefix may have begun, and how many of their tokens the samplers were told.
+    prompts: HashMap<SeqId, (Arc<[TokenId]>, usize)>,
 }
 
 impl Stepper {
@@ -35,6 +46,7 @@ impl Stepper {
         Stepper {
             model,
             samplers: HashMap::new(),
+            prompts: HashMap::new(),
         }
     }
 
@@ -48,6 +60,21 @@ impl Stepper {
         self.model.weight_bytes()
     }
 
+    /// A stepper over the same weights, without sequences; see [`Forward::twin`].
+    pub fn twin(&self) -> Option<Stepper> {
+        self.model.twin().map(Stepper::new)
+    }
+
+    /// See [`Forward::take_kept`].
+    pub fn take_kept(&mut self) -> Option<Kept> {
+        self.model.take_kept()
+    }
+
+    /// See [`Forward::put_kept`].
+    pub fn put_kept(&mut self, kept: Kept) -> bool {
+        self.model.put_kept(kept)
+    }
+
     /// Does something with parked sessions.
     pub fn session(&mut self, order: SessionOrder) -> Result<SessionReply, ForwardError> {
         self.model.session(order)
@@ -58,18 +85,43 @@ impl Stepper {
         self.model.memory()
     }
 
-    /// Computes a step and draws a token for each row that wants one.
+    /// Tells a sampler of the tokens before a row that were not fed, since a shared prefix held them.
+    fn observe_skipped(&mut self, row: &Row) {
+        let Some((prompt, told)) = self.prompts.get_mut(&row.seq) else {
+            return;
+        };
+        let skipped = prompt.get(*told..row.start).unwrap_or_default();
+        if let Some(sampler) = self.samplers.get_mut(&row.seq) {
+            skipped.iter().for_each(|&token| sampler.observe(token));
+        }
+        *told = row.start + row.tokens.len();
+        if *told >= prompt.len() {
+            self.prompts.remove(&row.seq);
+        }
+    }
+
+    /// Computes a step and draws a token for each row that wants one, or several where it has guesses.
     pub fn step(&mut self, plan: &Plan) -> Result<Vec<Drawn>, ForwardError> {
         for ended in &plan.ended {
             self.samplers.remove(&ended.seq);
+            self.prompts.remove(&ended.seq);
         }
         for row in &plan.rows {
             if let Some(open) = &row.open {
                 self.samplers
                     .insert(row.seq, Sampler::new(open.sampling.clone()));
+                if let Origin::Prefix { prompt, .. } = &open.origin {
+                    self.prompts.insert(row.seq, (Arc::clone(prompt), 0));
+                }
             }
+            self.observe_skipped(row);
             if let Some(sampler) = self.samplers.get_mut(&row.seq) {
-                for &token in &row.tokens {
+                let fed = match row.want {
+                    // Guesses count when they have come true.
+                    Want::Drafts => 1,
+                    Want::Nothing | Want::Last | Want::All => row.tokens.len(),
+                };
+                for &token in row.tokens.iter().take(fed) {
                     sampler.observe(token);
                 }
             }
@@ -77,26 +129,45 @@ impl Stepper {
         let outputs = self.model.forward(plan)?;
         let mut drawn = Vec::with_capacity(outputs.rows.len());
         for (row, mut output) in plan.rows.iter().zip(outputs.rows) {
-            let choice = match row.want {
-                Want::Last => {
-                    let sampler = self
-                        .samplers
-                        .get_mut(&row.seq)
-                        .ok_or(ForwardError::UnknownSequence(row.seq))?;
-                    let choice = sampler
-                        .choose(&mut output.logits)
-                        .map_err(|_| ForwardError::NotFinite(row.seq))?;
-                    Some(choice)
-                }
-                Want::Nothing | Want::All => None,
+            let choices = match row.want {
+                Want::Last | Want::Drafts => self.draw(row, &mut output)?,
+                Want::Nothing | Want::All => Vec::new(),
             };
+            if output.drafted > 0 {
+                output.kv = self.model.keep(row.seq, choices.len())?;
+            }
             drawn.push(Drawn {
                 seq: row.seq,
-                choice,
+                choices,
+                drafted: output.drafted,
                 kv: output.kv,
                 cached: output.cached,
+                missed: output.missed,
             });
         }
         Ok(drawn)
+    }
+
+    /// Draws position by position, as long as what is drawn is what was guessed: as one step a token would, with the
+    /// same random numbers.
+    fn draw(&mut self, row: &Row, output: &mut RowOutput) -> Result<Vec<Choice>, ForwardError> {
+        let sampler = self.samplers.get_mut(&row.seq);
+        let sampler = sampler.ok_or(ForwardError::UnknownSequence(row.seq))?;
+        let vocab = (output.logits.len() / (output.drafted + 1)).max(1);
+        let mut choices: Vec<Choice> = Vec::with_capacity(1);
+        for (position, logits) in output.logits.chunks_exact_mut(vocab).enumerate() {
+            if let Some(last) = choices.last() {
+                if row.tokens.get(position) != Some(&last.token) {
+                    break;
+                }
+                sampler.observe(last.token);
+            }
+            let choice = sampler.choose(logits);
+            choices.push(choice.map_err(|_| ForwardError::NotFinite(row.seq))?);
+        }
+        match choices.is_empty() {
+            true => Err(ForwardError::NotFinite(row.seq)),
+            false => Ok(choices),
+        }
     }
 }

@@ -5,6 +5,7 @@
 //! scores cost little on top of an eager softmax; they are never approximated.
 
 mod chunk;
+mod drafted;
 mod long;
 mod steps;
 

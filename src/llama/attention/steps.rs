@@ -6,10 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tch::TchError;
 
 use super::super::block::Span;
+use super::super::cache::LayerParts;
 use super::super::head::HeadCache;
 use super::super::kv_rows::Pair;
 use super::super::node::Node;
 use super::super::reading::Reading;
+use super::drafted::Guessed;
 use super::{Attention, average, gather, scatter};
 use crate::kernels::{self, Level, Pool, Precision, RowsRef, Scratch, Segment};
 use crate::kv::{Fast, Need, Paid, Select, Summary};
@@ -21,6 +23,9 @@ const MOST_STEPS: usize = 16;
 pub(in crate::llama) struct HostQueries<'a> {
     pub(in crate::llama) rotated: &'a [f32],
     pub(in crate::llama) plain: &'a [f32],
+    /// Keys, rotated, and values, `[tokens, kv_heads, head_dim]`.
+    pub(in crate::llama) keys: &'a [f32],
+    pub(in crate::llama) values: &'a [f32],
 }
 
 impl Attention {
@@ -37,12 +42,26 @@ impl Attention {
         let part = self.group() * self.head_dim;
         let stride = self.heads * self.head_dim;
         let mut jobs = Vec::with_capacity(spans.len() * self.kv_heads);
-        let short = |(_, span): &(usize, &mut Span<'_>)| span.tokens <= MOST_STEPS;
-        for (number, span) in spans.iter_mut().enumerate().filter(short) {
+        // Guesses are taken in one by one, however many.
+        let one_by_one = |span: &Span<'_>| span.drafted || span.tokens <= MOST_STEPS;
+        for (number, span) in spans.iter_mut().enumerate() {
+            if !one_by_one(span) {
+                continue;
+            }
             let rows = span.offset * stride..(span.offset + span.tokens) * stride;
             let need = span.cache.policy().need();
             let select = self.select(span.cache.policy(), span.tokens);
-            let (shared, heads) = span.cache.layer(self.layer);
+            let fresh = |floats: &[f32], index: usize| {
+                let width = self.kv_heads * self.head_dim;
+                let own = span.offset * width..(span.offset + span.tokens) * width;
+                gather(&floats[own], index, self.head_dim, self.kv_heads)
+            };
+            let LayerParts {
+                policy,
+                at,
+                shared,
+                heads,
+            } = span.cache.parts(self.layer);
             for (index, head) in heads.iter_mut().enumerate() {
                 if need.queries {
                     let plain = gather(&queries.plain[rows.clone()], index, part, self.kv_heads);
@@ -55,6 +74,12 @@ impl Attention {
                     shared,
                     head,
                     how: (need, &span.reading, select),
+                    guessed: span.drafted.then(|| Guessed {
+                        policy,
+                        at,
+                        keys: fresh(queries.keys, index),
+                        values: fresh(queries.values, index),
+                    }),
                     attended: Ok(Vec::new()),
                 }));
             }
@@ -62,15 +87,24 @@ impl Attention {
         pool.run(jobs.len(), |number| {
             let mut job = jobs[number].lock().unwrap_or_else(PoisonError::into_inner);
             let job = &mut *job;
-            job.attended = SCRATCH.with_borrow_mut(|scratch| {
-                self.steps(
+            job.attended = SCRATCH.with_borrow_mut(|scratch| match &job.guessed {
+                Some(guessed) => self.one_by_one(
+                    job.index,
+                    &job.queries,
+                    guessed,
+                    job.shared,
+                    job.head,
+                    job.how,
+                    scratch,
+                ),
+                None => self.steps(
                     job.index,
                     &job.queries,
                     job.shared,
                     job.head,
                     job.how,
                     scratch,
-                )
+                ),
             });
         });
         let mut output = vec![0.0; tokens * stride];
@@ -84,7 +118,7 @@ impl Attention {
             let own = span.offset * stride..(span.offset + span.tokens) * stride;
             scatter(&rows, index, part, self.kv_heads, &mut output[own]);
         }
-        for span in spans.iter_mut().filter(|span| span.tokens > MOST_STEPS) {
+        for span in spans.iter_mut().filter(|span| !one_by_one(span)) {
             self.long(queries, span, pool, precision, &mut output)?;
         }
         for span in spans {
@@ -213,6 +247,8 @@ struct HeadJob<'a> {
     shared: &'a [Arc<Node>],
     head: &'a mut HeadCache,
     how: (Need, &'a Reading, Option<Select>),
+    /// Of a row with guesses.
+    guessed: Option<Guessed<'a>>,
     attended: Result<Vec<f32>, TchError>,
 }
 

@@ -99,6 +99,7 @@ pub fn curve(
         });
         let outputs = model.forward(&Plan {
             rows: rows.collect(),
+            paused: Vec::new(),
             ended: Vec::new(),
         })?;
         let target = tokens[position + 1];
@@ -128,6 +129,7 @@ pub fn curve(
     }
     model.forward(&Plan {
         rows: Vec::new(),
+        paused: Vec::new(),
         ended: (0..variants.len()).map(|index| seq(index).into()).collect(),
     })?;
     let predictions = tokens.len().saturating_sub(1 + first);

@@ -76,6 +76,7 @@ pub fn forget_context(model: &mut dyn Forward) -> Result<(), ForwardError> {
     model
         .forward(&Plan {
             rows: Vec::new(),
+            paused: Vec::new(),
             ended: vec![SeqId(BASE).into()],
         })
         .map(drop)
@@ -113,6 +114,7 @@ pub fn ask(
     greedy(model, &mut replies, next, asked, position, &seq)?;
     model.forward(&Plan {
         rows: Vec::new(),
+        paused: Vec::new(),
         ended: (0..variants.len()).map(|index| seq(index).into()).collect(),
     })?;
     Ok(replies)
@@ -225,6 +227,7 @@ fn likelihood(
         }
         model.forward(&Plan {
             rows: Vec::new(),
+            paused: Vec::new(),
             ended: vec![copy.into()],
         })?;
     }
@@ -245,6 +248,7 @@ fn likelihood(
 fn run(model: &mut dyn Forward, rows: Vec<Row>) -> Result<Vec<(Vec<f32>, KvReport)>, ForwardError> {
     let outputs = model.forward(&Plan {
         rows,
+        paused: Vec::new(),
         ended: Vec::new(),
     })?;
     Ok(outputs

@@ -87,6 +87,7 @@ pub fn converse(
     }
     model.forward(&Plan {
         rows: Vec::new(),
+        paused: Vec::new(),
         ended: (0..variants.len()).map(|index| seq(index).into()).collect(),
     })?;
     Ok(spoken)
@@ -95,6 +96,7 @@ pub fn converse(
 fn plan(rows: Vec<Row>) -> Plan {
     Plan {
         rows,
+        paused: Vec::new(),
         ended: Vec::new(),
     }
 }
