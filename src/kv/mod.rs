@@ -24,5 +24,5 @@ pub use resolve::KvChoice;
 pub use rows::{RowKind, Rows, Stored};
 pub use settings::{BadPolicyName, Budget, Config, KvDtype, PolicyKind, Reading, ScoreKind, Spill};
 pub use shape::KvShape;
-pub use slots::{HeadSlots, Paid};
+pub use slots::{HeadSlots, Paid, Slot};
 pub use summary::Summary;

@@ -278,6 +278,25 @@ impl Rows {
         }
     }
 
+    /// Undoes [`Rows::swap_remove`] of `slot`, whose row is row `from` of `other`, of the same type.
+    pub fn restore(&mut self, slot: usize, other: &Rows, from: usize) {
+        fn swap<T>(values: &mut [T], slot: usize, dim: usize) {
+            let last = values.len() - dim;
+            for (i, j) in (slot * dim..(slot + 1) * dim).zip(last..) {
+                values.swap(i, j);
+            }
+        }
+        self.push_from(other, from);
+        match &mut self.data {
+            Data::Float32(values) => swap(values, slot, self.dim),
+            Data::Bfloat16(values) => swap(values, slot, self.dim),
+            Data::Int8 { values, scales, .. } => {
+                swap(values, slot, self.dim);
+                swap(scales, slot, 1);
+            }
+        }
+    }
+
     /// Gives up the rows of `range`; those behind move down.
     pub fn remove(&mut self, range: Range<usize>) {
         let span = range.start * self.dim..range.end * self.dim;

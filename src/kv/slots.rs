@@ -14,6 +14,16 @@ pub struct HeadSlots {
     norms: Vec<f32>,
 }
 
+/// What is known of one slot.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Slot {
+    position: u32,
+    rotated: u32,
+    sum: f32,
+    fast: f32,
+    norm: Option<f32>,
+}
+
 /// What a run of queries paid to each slot.
 #[derive(Debug, Clone, Copy)]
 pub struct Paid<'a> {
@@ -129,6 +139,12 @@ impl HeadSlots {
         self.pay(&Paid { sums, fast, keep });
     }
 
+    /// Replaces the sums.
+    pub fn set_sums(&mut self, sums: Vec<f32>) {
+        debug_assert_eq!(sums.len(), self.sums.len());
+        self.sums = sums;
+    }
+
     /// Replaces the second score.
     pub fn set_fast(&mut self, fast: Vec<f32>) {
         debug_assert_eq!(fast.len(), self.fast.len());
@@ -184,6 +200,42 @@ impl HeadSlots {
         out(&mut self.sums, slot, end);
         out(&mut self.fast, slot, end);
         out(&mut self.norms, slot, end);
+    }
+
+    /// All of one slot, to bring it back with [`HeadSlots::restore`].
+    pub fn slot(&self, slot: usize) -> Option<Slot> {
+        Some(Slot {
+            position: *self.positions.get(slot)?,
+            rotated: *self.rotated.get(slot)?,
+            sum: *self.sums.get(slot)?,
+            fast: *self.fast.get(slot)?,
+            norm: self.norms.get(slot).copied(),
+        })
+    }
+
+    /// Undoes [`HeadSlots::recycle`] of `slot`, which was `was`, when the end was that of all slots.
+    pub fn restore(&mut self, slot: usize, was: Slot) {
+        fn back<T>(values: &mut Vec<T>, slot: usize, was: T) {
+            values.push(was);
+            let last = values.len() - 1;
+            values.swap(slot, last);
+        }
+        back(&mut self.positions, slot, was.position);
+        back(&mut self.rotated, slot, was.rotated);
+        back(&mut self.sums, slot, was.sum);
+        back(&mut self.fast, slot, was.fast);
+        if let Some(norm) = was.norm {
+            back(&mut self.norms, slot, norm);
+        }
+    }
+
+    /// Undoes [`HeadSlots::place`] of the last token.
+    pub fn drop_last(&mut self) {
+        self.positions.pop();
+        self.rotated.pop();
+        self.sums.pop();
+        self.fast.pop();
+        self.norms.pop();
     }
 
     /// Moves the `count` slots from `from` on behind the `over` slots that follow them.
@@ -322,6 +374,26 @@ mod tests {
         head.rotate(1, 1, 2);
         assert_eq!(head.positions(), [12, 13, 14, 11]);
         assert_eq!(head.norms(), [3.0, 4.0, 5.0, 2.0]);
+    }
+
+    #[test]
+    fn what_was_recycled_comes_back() {
+        let mut head = HeadSlots::default();
+        head.place(10, 0, 4);
+        head.measure([1.0, 2.0, 3.0, 4.0]);
+        for slot in 0..4 {
+            let before = head.clone();
+            let was = head.slot(slot).unwrap();
+            head.recycle(slot, 4);
+            assert_ne!(head, before);
+            head.restore(slot, was);
+            assert_eq!(head, before);
+        }
+        head.drop_last();
+        assert_eq!(
+            (head.positions(), head.norms().len()),
+            (&[10, 11, 12][..], 3)
+        );
     }
 
     #[test]

@@ -8,6 +8,7 @@
 )]
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::Value;
 
@@ -116,10 +117,24 @@ impl Checkpoint {
             Checkpoint::Gguf(file) => file.bytes(name),
             Checkpoint::Safetensors(folder) => folder.bytes(name),
         };
-        found.ok_or_else(|| StoreError::NoTensor {
+        let bytes = found.ok_or_else(|| StoreError::NoTensor {
             path: self.path().to_path_buf(),
             name: name.to_owned(),
-        })
+        })?;
+        self.read().fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        Ok(bytes)
+    }
+
+    /// Bytes of tensors that were asked for since it was opened, those that were asked for again too: how far a load is.
+    pub fn bytes_read(&self) -> u64 {
+        self.read().load(Ordering::Relaxed)
+    }
+
+    fn read(&self) -> &AtomicU64 {
+        match self {
+            Checkpoint::Gguf(file) => &file.read,
+            Checkpoint::Safetensors(folder) => &folder.read,
+        }
     }
 
     /// Replaces `out` by the elements of the tensor called `name`, row major.

@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 
 use ::safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
@@ -40,6 +41,7 @@ pub struct Safetensors {
     config: Value,
     shards: Vec<Mapped>,
     tensors: BTreeMap<String, Placed>,
+    pub(super) read: AtomicU64,
 }
 
 /// A tensor, its shard and its bytes there.
@@ -64,6 +66,7 @@ impl Safetensors {
             config,
             shards: Vec::new(),
             tensors: BTreeMap::new(),
+            read: AtomicU64::new(0),
         };
         for name in shard_names(index.as_ref(), folder)? {
             open.add(

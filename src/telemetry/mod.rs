@@ -12,14 +12,20 @@ mod metrics;
 mod request;
 mod resources;
 mod settings;
+mod stats;
+mod steps;
+mod traces;
 
 pub use audit::{AuditLog, Outcome, Record};
 pub use escape::escaped;
 pub use log::{Guard, Mode, start};
-pub use metrics::{CONTENT_TYPE, InFlight, Metrics};
+pub use metrics::{CONTENT_TYPE, InFlight, Lost, Metrics, Place, Stage, StepCount};
 pub use request::RequestLine;
 pub use resources::{GpuSample, RESOURCES, ResourceSample};
 pub use settings::{Config, Format, Level, Rotation};
+pub use stats::StatsLine;
+pub use steps::{Recording, StepEvent, StepRow, Steps, StepsBusy};
+pub use traces::{RequestTrace, Stages, TraceParent, Traces};
 
 use std::path::PathBuf;
 
@@ -45,6 +51,16 @@ pub enum TelemetryError {
     /// Something else of this process already receives its events.
     #[error("logging was started twice")]
     Twice,
+    /// Traces could not be sent anywhere.
+    #[error(
+        "cannot send traces to {endpoint:?}: {reason}; set telemetry.otlp_endpoint to the address of a collector, such as http://127.0.0.1:4318"
+    )]
+    Traces {
+        /// The address.
+        endpoint: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The audit record could not be opened, written or rotated.
     #[error("cannot write the audit record {}: {source}", path.display())]
     Audit {

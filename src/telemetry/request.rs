@@ -21,6 +21,8 @@ pub struct RequestLine {
     pub first_token_ms: Option<u64>,
     /// Milliseconds between arrival and end.
     pub total_ms: u64,
+    /// Why the prefix cache did not hold more of the prompt; `None` when it held all that it could.
+    pub prefix_missed: Option<String>,
     /// Why it ended: `stop`, `length`, `cancelled`, `failed`, ...
     pub finish: &'static str,
 }
@@ -38,6 +40,7 @@ impl RequestLine {
             queue_ms = self.queue_ms,
             first_token_ms = self.first_token_ms,
             total_ms = self.total_ms,
+            prefix_missed = self.prefix_missed.as_deref(),
             finish = self.finish,
             "request finished"
         );

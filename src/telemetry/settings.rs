@@ -28,6 +28,9 @@ pub struct Config {
     pub resources: bool,
     /// Whether prompts and answers may appear in the log; they never do unless this is true.
     pub prompts: bool,
+    /// The collector that traces are sent to over OTLP; absent = `OTEL_EXPORTER_OTLP_ENDPOINT`, or none are made.
+    #[schemars(example = "http://127.0.0.1:4318")]
+    pub otlp_endpoint: Option<String>,
 }
 
 impl Default for Config {
@@ -40,6 +43,7 @@ impl Default for Config {
             keep_files: 14,
             resources: true,
             prompts: false,
+            otlp_endpoint: None,
         }
     }
 }

@@ -15,8 +15,14 @@ pub struct Hit<P> {
 /// Why a hit ended where it did. Positions count tokens from the start of the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Miss {
-    /// Nothing is there for this tenant and these settings.
+    /// Nothing is there, for nobody.
     Cold,
+    /// Something is there for other tenants only.
+    OtherTenant,
+    /// Something is there for the tenant, read under a policy whose caches cannot be exchanged with this one's.
+    OtherPolicy,
+    /// The prefix cache is off, or the request wants no part in it.
+    Off,
     /// What is there has another token at position `at`.
     Diverged {
         /// The first differing position, seen from the most similar text.
@@ -41,10 +47,31 @@ pub enum Miss {
     },
 }
 
+impl Miss {
+    /// One word of few, for a metric's label.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Miss::Cold => "cold",
+            Miss::OtherTenant => "other_tenant",
+            Miss::OtherPolicy => "other_policy",
+            Miss::Off => "off",
+            Miss::Diverged { .. } => "diverged",
+            Miss::Ended { .. } => "ended",
+            Miss::Evicted { .. } => "evicted",
+            Miss::TooShort { .. } => "too_short",
+        }
+    }
+}
+
 impl fmt::Display for Miss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Miss::Cold => f.write_str("nothing is cached for this tenant and these settings"),
+            Miss::Cold => f.write_str("nothing is cached yet"),
+            Miss::OtherTenant => f.write_str("what is cached belongs to other keys"),
+            Miss::OtherPolicy => {
+                f.write_str("what is cached was read under a kv policy that reads otherwise")
+            }
+            Miss::Off => f.write_str("the prefix cache is off (kv.prefix_bytes is 0)"),
             Miss::Diverged { at } => write!(f, "the text differs from token {at} on"),
             Miss::Ended { at } => write!(f, "nothing is cached from token {at} on"),
             Miss::Evicted { at } => write!(f, "token {at} and on were evicted"),

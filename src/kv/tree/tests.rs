@@ -304,7 +304,7 @@ fn tree_with(texts: &[&[TokenId]]) -> PrefixTree<Block> {
 fn a_miss_says_where_and_why() {
     let mut tree = tree_with(&[&[1, 2, 3, 4], &[1, 2, 7, 7]]);
     for (space, text, missed) in [
-        (1, &[1, 2][..], Some(Miss::Cold)),
+        (1, &[1, 2][..], Some(Miss::OtherTenant)),
         (1, &[], None),
         (1, &[1], Some(Miss::TooShort { left: 1, grid: 2 })),
         (0, &[1, 2, 3, 4], None),
@@ -320,6 +320,19 @@ fn a_miss_says_where_and_why() {
             "{text:?}"
         );
     }
+    for (tenant, fingerprint, missed) in [("", 5, Miss::OtherPolicy), ("b", 5, Miss::Cold)] {
+        let space = Namespace {
+            tenant: tenant.to_owned(),
+            fingerprint,
+        };
+        assert_eq!(tree.lookup(&space, &[1, 2]).missed, Some(missed));
+        assert_eq!(tree.why_left(&space, &[1, 2]), Some(missed));
+    }
+    assert_eq!(
+        tree.why_left(&namespace(0), &[1, 2, 3, 5]),
+        Some(Miss::Diverged { at: 3 })
+    );
+    assert_eq!(tree.why_left(&namespace(0), &[1, 2, 3, 4]), None);
     tree.lookup(&namespace(0), &[1, 2, 7, 7]);
     tree.shrink_to(2);
     let missed = tree.lookup(&namespace(0), &[1, 2, 3, 4]).missed;

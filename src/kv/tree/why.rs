@@ -13,9 +13,36 @@ impl<P: Weigh> PrefixTree<P> {
             self.too_short(first)
         } else if self.ghosts.knows(hash_below(seed(namespace), first)) {
             Miss::Evicted { at: 0 }
+        } else if self.known(|known| known.tenant == namespace.tenant) {
+            Miss::OtherPolicy
+        } else if self.known(|known| known.fingerprint == namespace.fingerprint) {
+            Miss::OtherTenant
         } else {
             Miss::Cold
         })
+    }
+
+    /// Whether a namespace of this kind has anything in it.
+    fn known(&self, kind: impl Fn(&Namespace) -> bool) -> bool {
+        self.roots.keys().any(kind)
+    }
+
+    /// Where a text leaves what is there and why, when only some of it has payloads.
+    pub fn why_left(&self, namespace: &Namespace, tokens: &[TokenId]) -> Option<Miss> {
+        let Some(&root) = self.roots.get(namespace) else {
+            return self.why_cold(namespace, tokens);
+        };
+        let mut at = root;
+        for block in tokens.chunks(self.grid) {
+            if block.len() < self.grid {
+                return Some(self.too_short(block));
+            }
+            match self.nodes[at].edges.get(block) {
+                Some(child) => at = child,
+                None => return Some(self.why_missed(at, block)),
+            }
+        }
+        None
     }
 
     /// For the tokens behind the last whole block.

@@ -18,6 +18,7 @@ pub mod write;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 
 pub use cursor::Fault;
 pub use header::{Entry, Header};
@@ -35,6 +36,7 @@ pub struct Gguf {
     version: u32,
     metadata: Metadata,
     tensors: BTreeMap<String, (TensorInfo, Range<usize>)>,
+    pub(super) read: AtomicU64,
 }
 
 impl Gguf {
@@ -60,6 +62,7 @@ impl Gguf {
             version: header.version,
             metadata: header.metadata,
             tensors: tensors.collect(),
+            read: AtomicU64::new(0),
         })
     }
 
