@@ -198,7 +198,8 @@ impl Answer {
     async fn stop_here(&mut self) -> Result<(), Failure> {
         // When it is gone, there is no end among the events.
         let _ = self.engine.send(FinishSequence { seq: self.seq }).await;
-        while let Ok(event) = self.events.try_recv() {
+        // A step with guesses that is under way comes first.
+        while let Some(event) = self.events.recv().await {
             match event {
                 Event::Token { token, .. } => {
                     self.take(token);

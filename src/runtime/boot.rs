@@ -5,27 +5,32 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use actix::{Addr, Supervisor, SyncArbiter};
-use tokio::sync::{mpsc, oneshot, watch};
+use actix::{Addr, Supervisor};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::Config;
 use super::answer::Answer;
 use super::audit::{Append, Audit};
 use super::cache::Cache;
-use super::load_state::{ModelError, ModelState};
-use super::models::{DrainAll, Load, Models, Parents, States, UnloadModel};
+use super::device::Device;
+use super::load_state::{LoadState, ModelError, ModelEvent, ModelState};
+use super::models::{DrainAll, How, LetGo, Load, Models, Parents, States};
 use super::monitor::{Monitor, Snapshot, Watched};
 use super::orders::Submit;
 use super::restart::Restart;
-use super::routes::{Routes, ServedModel};
+use super::routes::Routes;
+use super::served::{Held, ServedModel};
 use super::sessions::Sessions;
 use super::source::ModelSource;
-use super::worker::Worker;
+use super::watchdog::{Vitals, Watchdog};
 use crate::ids::ModelId;
 use crate::sample::StopMatcher;
 use crate::sched::{Busy, Request};
-use crate::telemetry::{AuditLog, Metrics, Record};
+use crate::telemetry::{AuditLog, Metrics, Place, Record, Steps, Traces};
 use crate::{kv, sched};
+
+/// Changes of models that one who watches may fall behind by.
+const WATCHED: usize = 256;
 
 /// The settings that the runtime reads.
 #[derive(Debug, Clone, Default)]
@@ -40,6 +45,8 @@ pub struct Sections {
     pub log_samples: bool,
     /// A folder on the disk to watch: where the program writes.
     pub folder: PathBuf,
+    /// Where traces go.
+    pub traces: Traces,
 }
 
 /// The running actors. Cloning shares them.
@@ -57,7 +64,13 @@ struct Inner {
     sessions: Sessions,
     metrics: Metrics,
     newest: watch::Receiver<Snapshot>,
+    watchers: broadcast::Sender<ModelEvent>,
     draining: AtomicBool,
+    vitals: Vitals,
+    steps: Steps,
+    traces: Traces,
+    kv_total: u64,
+    _watchdog: Watchdog,
 }
 
 /// Starts the actors. Must run inside of an actix system. `audit` is absent for a one-shot command.
@@ -67,8 +80,8 @@ pub fn boot(
     audit: Option<AuditLog>,
     metrics: Metrics,
 ) -> Runtime {
-    let counted = metrics.clone();
-    let worker = SyncArbiter::start(1, move || Worker::new(counted.clone()));
+    let worker = Device::start(metrics.clone());
+    let steps = Steps::default();
     let total = usize::try_from(sections.kv.total_bytes.bytes()).unwrap_or(usize::MAX);
     let counted = metrics.clone();
     let cache = Supervisor::start(move |_| Cache::new(total, counted));
@@ -76,6 +89,7 @@ pub fn boot(
     let routes = Routes::default();
     let sessions = Sessions::default();
     let (send, newest) = watch::channel(None);
+    let (watchers, _) = broadcast::channel(WATCHED);
     let watched = Watched {
         interval: sections.runtime.monitor_interval.get(),
         folder: sections.folder,
@@ -87,21 +101,24 @@ pub fn boot(
         newest: send,
         kv_total: total as u64,
     };
+    let vitals = Vitals {
+        device: worker.clone(),
+        routes: routes.clone(),
+        limit: sections.runtime.stall_timeout.get(),
+    };
     let monitor = Supervisor::start(move |_| Monitor::new(watched));
     let parents = Parents {
         source: Arc::clone(&source),
         worker,
+        steps: steps.clone(),
         cache: cache.clone(),
         routes: routes.clone(),
         metrics: metrics.clone(),
         sessions: sessions.clone(),
         scheduler: sections.scheduler,
         kv: sections.kv,
-        memory: sections
-            .runtime
-            .memory
-            .map(|bytes| usize::try_from(bytes.bytes()).unwrap_or(usize::MAX)),
-        keep_alive: sections.runtime.keep_alive.get(),
+        config: sections.runtime.clone(),
+        watchers: watchers.clone(),
     };
     let models = Supervisor::start(move |_| Models::new(parents));
     Runtime(Arc::new(Inner {
@@ -115,13 +132,20 @@ pub fn boot(
         sessions,
         metrics,
         newest,
+        watchers,
         draining: AtomicBool::new(false),
+        _watchdog: Watchdog::start(vitals.clone()),
+        vitals,
+        steps,
+        traces: sections.traces,
+        kv_total: total as u64,
     }))
 }
 
 impl Runtime {
-    /// The model of this name, loaded if it is not yet; the default model for `None`.
-    pub async fn model(&self, name: Option<&str>) -> Result<Arc<ServedModel>, ModelError> {
+    /// The model of this name, loaded if it is not yet, woken if it sleeps; the default model for `None`. It is not
+    /// unloaded while it is held.
+    pub async fn model(&self, name: Option<&str>) -> Result<Held, ModelError> {
         if self.draining() {
             return Err(ModelError::ShuttingDown);
         }
@@ -155,11 +179,23 @@ impl Runtime {
     ) -> Result<Answer, Busy> {
         // A token each and the end: no event is ever refused for want of room.
         let (reply, events) = mpsc::channel(request.max_tokens + 1);
-        let submitted = model.engine.send(Submit { request, reply }).await;
+        let session = request.session.as_ref().map(|session| &session.session);
+        let home = session.and_then(|session| self.0.sessions.home(&model.id, session));
+        let Some(replica) = model.choose(&request, home.as_ref()) else {
+            return Err(Busy::Draining);
+        };
+        if let Some(session) = session {
+            self.0.sessions.settle(session, &replica.id);
+        }
+        let policy = model.keeping.router.name();
+        self.0.metrics.routed(policy, Place::Local);
+        let coming = replica.status.expect(request.prompt.len());
+        let submitted = replica.engine.send(Submit { request, reply }).await;
+        drop(coming);
         let seq = submitted.unwrap_or(Err(Busy::Draining))?;
         Ok(Answer::new(
             seq,
-            model.engine.clone(),
+            replica.engine.clone(),
             events,
             &model.tokenizer,
             stop,
@@ -184,15 +220,69 @@ impl Runtime {
         listing.await.unwrap_or_default()
     }
 
-    /// All models that are loaded, loading or failed.
+    /// All models that are loaded, loading, sleeping or failed.
     pub async fn states(&self) -> Vec<ModelState> {
         self.0.models.send(States).await.unwrap_or_default()
     }
 
-    /// Unloads an idle model.
-    pub async fn unload(&self, id: ModelId) -> Result<(), ModelError> {
-        let unloaded = self.0.models.send(UnloadModel { id }).await;
-        unloaded.unwrap_or(Err(ModelError::ShuttingDown))
+    /// What one model is doing; one that is on disk only is unloaded, and so is one that is not there.
+    pub async fn state(&self, id: &ModelId) -> ModelState {
+        let states = self.states().await;
+        let found = states.into_iter().find(|state| state.name == id.as_str());
+        found.unwrap_or_else(|| ModelState::new(id.as_str(), LoadState::Unloaded))
+    }
+
+    /// What this process has to do for a model, as routers see it; nothing for one that is not loaded.
+    pub fn load_of(&self, id: &ModelId) -> super::router::Load {
+        let model = self.0.routes.all().into_iter().find(|m| m.id == *id);
+        let idle = super::router::Load::idle();
+        model.map_or(idle, |model| super::router::Load {
+            waiting_tokens: model.replicas.iter().map(|r| r.load().waiting_tokens).sum(),
+            running: model.running(),
+            ..idle
+        })
+    }
+
+    /// Every change of a model's state from now on.
+    pub fn watch(&self) -> broadcast::Receiver<ModelEvent> {
+        self.0.watchers.subscribe()
+    }
+
+    /// Unloads an idle model, loaded or asleep; its sessions end.
+    pub async fn unload(&self, id: ModelId) -> Result<ModelState, ModelError> {
+        let how = How::Unload;
+        let order = LetGo {
+            id: id.clone(),
+            how,
+        };
+        let unloaded = self.0.models.send(order).await;
+        match unloaded.unwrap_or(Err(ModelError::ShuttingDown)) {
+            Err(ModelError::NotFound(_)) if self.installed().await.contains(&id) => {
+                Ok(ModelState::new(id.as_str(), LoadState::Unloaded))
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Drops the weights of an idle model and keeps its sessions: the next request wakes it.
+    pub async fn sleep(&self, id: ModelId) -> Result<ModelState, ModelError> {
+        let how = How::Sleep;
+        let slept = self.0.models.send(LetGo { id, how }).await;
+        slept.unwrap_or(Err(ModelError::ShuttingDown))
+    }
+
+    /// Wakes a model that sleeps.
+    pub async fn wake(&self, id: ModelId) -> Result<ModelState, ModelError> {
+        let state = self.state(&id).await.state;
+        if !matches!(state, LoadState::Sleeping | LoadState::Loaded) {
+            return Err(ModelError::WrongState {
+                model: id.to_string(),
+                state: state.name(),
+                wanted: LoadState::Sleeping.name(),
+            });
+        }
+        self.model(Some(id.as_str())).await?;
+        Ok(self.state(&id).await)
     }
 
     /// Appends to the audit record, if there is one.
@@ -222,25 +312,49 @@ impl Runtime {
         self.0.draining.load(Ordering::Acquire)
     }
 
-    /// A model whose step has taken longer than the stall timeout, or that could not be reloaded.
+    /// What does not move, if anything: a step that takes longer than the stall timeout, an engine whose loop stands
+    /// still, a model that could not be loaded again. Asks nobody, and so answers whatever hangs.
     pub fn unhealthy(&self) -> Option<String> {
-        let limit = self.0.config.stall_timeout.get();
-        self.loaded().iter().find_map(|model| {
-            if model.status.failed() {
-                return Some(format!("model {} could not be loaded again", model.id));
-            }
-            let age = model.status.step_age().filter(|&age| age > limit)?;
-            Some(format!(
-                "model {} has computed one step for {age:?}",
-                model.id
-            ))
-        })
+        self.0.vitals.stuck()
+    }
+
+    /// A model that is being put on its device again, after that was lost.
+    pub fn reloading(&self) -> Option<ModelId> {
+        let models = self.loaded();
+        let reloading = models.iter().find(|model| model.reloading());
+        reloading.map(|model| model.id.clone())
+    }
+
+    /// The counters as text, with the gauges as they are now.
+    pub fn scrape(&self) -> String {
+        let models = self.loaded();
+        let sum =
+            |of: fn(&ServedModel) -> usize| -> usize { models.iter().map(|model| of(model)).sum() };
+        let kv_bytes = sum(ServedModel::kv_bytes);
+        let metrics = &self.0.metrics;
+        metrics.set_kv(kv_bytes as u64, self.0.kv_total);
+        metrics.set_queue_depth(sum(ServedModel::waiting));
+        metrics.set_running(sum(ServedModel::running));
+        metrics.set_heartbeat_age(self.0.vitals.age());
+        metrics.encode()
+    }
+
+    /// What engines tell of their steps, on demand.
+    pub fn steps(&self) -> &Steps {
+        &self.0.steps
+    }
+
+    /// Where traces of requests go.
+    pub fn traces(&self) -> &Traces {
+        &self.0.traces
     }
 
     /// Stops and restarts every supervised actor, as a fault would. For tests of what survives.
     pub async fn restart_all(&self) {
         for model in self.loaded() {
-            let _ = model.engine.send(Restart).await;
+            for replica in &model.replicas {
+                let _ = replica.engine.send(Restart).await;
+            }
         }
         let _ = self.0.models.send(Restart).await;
         let _ = self.0.cache.send(Restart).await;

@@ -8,17 +8,18 @@ use std::collections::{BTreeMap, VecDeque};
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, Recipient, Supervised};
 use tokio::sync::oneshot;
 
+use super::replica::ReplicaId;
 use super::restart::Restart;
-use crate::ids::ModelId;
 use crate::telemetry::Metrics;
 
-/// An engine asks for `bytes` more. Answered once they can be had.
+/// An engine asks for a lease of `bytes` in all. Answered once it can be had. All and not what is missing: what it gives
+/// back while it waits is made up for.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(super) struct Lease {
-    pub(super) owner: ModelId,
+    pub(super) owner: ReplicaId,
     pub(super) bytes: usize,
-    /// Told the bytes when they are granted; dropped unanswered when the owner is gone.
+    /// Told the bytes that are added when they are granted; dropped unanswered when the owner is gone.
     pub(super) reply: oneshot::Sender<usize>,
 }
 
@@ -26,7 +27,7 @@ pub(super) struct Lease {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(super) struct Return {
-    pub(super) owner: ModelId,
+    pub(super) owner: ReplicaId,
     pub(super) bytes: usize,
 }
 
@@ -34,7 +35,7 @@ pub(super) struct Return {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(super) struct Register {
-    pub(super) owner: ModelId,
+    pub(super) owner: ReplicaId,
     pub(super) shrink: Option<Recipient<Shrink>>,
 }
 
@@ -48,14 +49,18 @@ pub(super) struct Pressure;
 #[rtype(result = "usize")]
 pub(super) struct Shrink {
     pub(super) bytes: usize,
+    /// Whether the rest is to follow as sequences end, since another engine waits for it.
+    pub(super) rest: bool,
 }
 
 /// See the module.
 pub(super) struct Cache {
     total: usize,
-    leases: BTreeMap<ModelId, usize>,
-    engines: BTreeMap<ModelId, Recipient<Shrink>>,
+    leases: BTreeMap<ReplicaId, usize>,
+    engines: BTreeMap<ReplicaId, Recipient<Shrink>>,
     waiting: VecDeque<Lease>,
+    /// Others were asked for what the first of them lacks.
+    asked: bool,
     metrics: Metrics,
 }
 
@@ -67,6 +72,7 @@ impl Cache {
             leases: BTreeMap::new(),
             engines: BTreeMap::new(),
             waiting: VecDeque::new(),
+            asked: false,
             metrics,
         }
     }
@@ -75,35 +81,45 @@ impl Cache {
         self.total.saturating_sub(self.leases.values().sum())
     }
 
-    /// Grants in order of asking: a large lease is not overtaken for ever by small ones.
-    fn serve(&mut self) {
+    /// What a lease lacks beyond what its owner has.
+    fn lacking(&self, lease: &Lease) -> usize {
+        let held = self.leases.get(&lease.owner).copied().unwrap_or(0);
+        lease.bytes.saturating_sub(held)
+    }
+
+    /// Grants in order of asking: a large lease is not overtaken for ever by small ones. Only the first has others
+    /// asked to give back: two that each wait for what the other has would else take it from each other for ever.
+    fn serve(&mut self, ctx: &mut Context<Self>) {
         while let Some(first) = self.waiting.front() {
-            if first.bytes > self.free() && !first.reply.is_closed() {
+            let missing = self.lacking(first).saturating_sub(self.free());
+            if missing > 0 && !first.reply.is_closed() {
+                if !self.asked {
+                    self.reclaim(Some(&first.owner), missing, ctx);
+                    self.asked = true;
+                }
                 break;
             }
             let Some(lease) = self.waiting.pop_front() else {
                 break;
             };
-            let Lease {
-                owner,
-                bytes,
-                reply,
-            } = lease;
-            if reply.send(bytes).is_ok() {
-                *self.leases.entry(owner).or_default() += bytes;
+            self.asked = false;
+            let bytes = self.lacking(&lease);
+            if lease.reply.send(bytes).is_ok() {
+                *self.leases.entry(lease.owner).or_default() += bytes;
             }
         }
     }
 
-    /// Asks every engine but `asker` for its unused bytes.
-    fn reclaim(&self, asker: Option<&ModelId>, bytes: usize, ctx: &mut Context<Self>) {
+    /// Asks every engine but `asker` for its unused bytes, and for the rest as its sequences end when somebody asks.
+    fn reclaim(&self, asker: Option<&ReplicaId>, bytes: usize, ctx: &mut Context<Self>) {
+        let rest = asker.is_some();
         for (owner, engine) in &self.engines {
             if Some(owner) == asker {
                 continue;
             }
             let (owner, engine, address) = (owner.clone(), engine.clone(), ctx.address());
             actix::spawn(async move {
-                if let Ok(freed @ 1..) = engine.send(Shrink { bytes }).await {
+                if let Ok(freed @ 1..) = engine.send(Shrink { bytes, rest }).await {
                     address.do_send(Return {
                         owner,
                         bytes: freed,
@@ -128,30 +144,26 @@ impl Handler<Lease> for Cache {
     type Result = ();
 
     fn handle(&mut self, lease: Lease, ctx: &mut Self::Context) {
-        let missing = lease.bytes.saturating_sub(self.free());
-        if missing > 0 {
-            self.reclaim(Some(&lease.owner), missing, ctx);
-        }
         self.waiting.push_back(lease);
-        self.serve();
+        self.serve(ctx);
     }
 }
 
 impl Handler<Return> for Cache {
     type Result = ();
 
-    fn handle(&mut self, back: Return, _: &mut Self::Context) {
+    fn handle(&mut self, back: Return, ctx: &mut Self::Context) {
         if let Some(lease) = self.leases.get_mut(&back.owner) {
             *lease = lease.saturating_sub(back.bytes);
         }
-        self.serve();
+        self.serve(ctx);
     }
 }
 
 impl Handler<Register> for Cache {
     type Result = ();
 
-    fn handle(&mut self, register: Register, _: &mut Self::Context) {
+    fn handle(&mut self, register: Register, ctx: &mut Self::Context) {
         match register.shrink {
             Some(engine) => {
                 self.engines.insert(register.owner, engine);
@@ -160,7 +172,8 @@ impl Handler<Register> for Cache {
                 self.engines.remove(&register.owner);
                 self.leases.remove(&register.owner);
                 self.waiting.retain(|lease| lease.owner != register.owner);
-                self.serve();
+                self.asked = false;
+                self.serve(ctx);
             }
         }
     }
@@ -204,13 +217,21 @@ mod tests {
         }
     }
 
+    fn replica(model: &str) -> ReplicaId {
+        ReplicaId {
+            model: model.parse().unwrap(),
+            load: 0,
+            place: 0,
+        }
+    }
+
     async fn lease(
         cache: &actix::Addr<Cache>,
         owner: &str,
         bytes: usize,
     ) -> oneshot::Receiver<usize> {
         let (reply, granted) = oneshot::channel();
-        let owner = owner.parse().unwrap();
+        let owner = replica(owner);
         cache
             .send(Lease {
                 owner,
@@ -226,7 +247,7 @@ mod tests {
     async fn a_lease_waits_until_another_engine_gives_back() {
         let cache = Cache::new(100, Metrics::new()).start();
         let shrink = Some(Spare(40).start().recipient());
-        let owner: ModelId = "a".parse().unwrap();
+        let owner = replica("a");
         cache
             .send(Register {
                 owner: owner.clone(),
@@ -251,7 +272,7 @@ mod tests {
         let mut more = lease(&cache, "b", 30).await;
         tokio::task::yield_now().await;
         assert!(more.try_recv().is_err(), "the first lease was forgotten");
-        let owner = "a".parse().unwrap();
+        let owner = replica("a");
         cache
             .send(Register {
                 owner,
@@ -260,5 +281,61 @@ mod tests {
             .await
             .unwrap();
         assert_eq!(more.await, Ok(30));
+    }
+
+    /// Notes what it is asked for.
+    struct Busy(std::sync::Arc<std::sync::Mutex<Vec<(usize, bool)>>>);
+
+    impl Actor for Busy {
+        type Context = Context<Self>;
+    }
+
+    impl Handler<Shrink> for Busy {
+        type Result = usize;
+
+        fn handle(&mut self, shrink: Shrink, _: &mut Self::Context) -> usize {
+            self.0.lock().unwrap().push((shrink.bytes, shrink.rest));
+            0
+        }
+    }
+
+    #[actix::test]
+    async fn only_the_first_that_waits_takes_from_others() {
+        let cache = Cache::new(100, Metrics::new()).start();
+        let mut notes = Vec::new();
+        for name in ["a", "b"] {
+            let asked = std::sync::Arc::default();
+            notes.push(std::sync::Arc::clone(&asked));
+            let shrink = Some(Busy(asked).start().recipient());
+            let owner = replica(name);
+            cache.send(Register { owner, shrink }).await.unwrap();
+        }
+        let asked = |of: usize| notes[of].lock().unwrap().clone();
+        assert_eq!(lease(&cache, "a", 60).await.await, Ok(60));
+        assert_eq!(lease(&cache, "b", 40).await.await, Ok(40));
+        let first = lease(&cache, "a", 80).await;
+        let mut second = lease(&cache, "b", 70).await;
+        let give = async |name, bytes| {
+            let owner = replica(name);
+            cache.send(Return { owner, bytes }).await.unwrap();
+            // What others are asked for is on its way when the cache answers the next message.
+            let owner = replica(name);
+            cache.send(Return { owner, bytes: 0 }).await.unwrap();
+        };
+        give("b", 15).await;
+        assert_eq!((asked(0), asked(1)), (vec![], vec![(20, true)]));
+        give("b", 10).await;
+        assert_eq!(first.await, Ok(20));
+        assert!(second.try_recv().is_err());
+        // 5 are free, and the second is the first now: what it gave is made up for.
+        give("a", 25).await;
+        assert_eq!((asked(0), asked(1)), (vec![(50, true)], vec![(20, true)]));
+        assert!(second.try_recv().is_err());
+        give("a", 25).await;
+        assert_eq!(second.await, Ok(55));
+        // Under pressure what is unused goes, and nothing is owed.
+        cache.send(Pressure).await.unwrap();
+        give("a", 0).await;
+        assert_eq!(asked(0).last(), Some(&(usize::MAX, false)));
     }
 }

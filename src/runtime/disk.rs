@@ -1,6 +1,8 @@
 //! Models from the library on disk, computed by [`crate::llama`].
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+
+use dashmap::DashMap;
 
 use super::source::{ModelSource, Opened, SourceError};
 use crate::ids::ModelId;
@@ -14,6 +16,8 @@ pub struct DiskModels {
     config: llama::Config,
     compute: Compute,
     memory: KvMemory,
+    /// What was opened last under a name, while it is in use: how much of it was read.
+    opened: DashMap<ModelId, Weak<Model>>,
 }
 
 impl DiskModels {
@@ -25,6 +29,7 @@ impl DiskModels {
             config,
             compute,
             memory: KvMemory::default(),
+            opened: DashMap::new(),
         }
     }
 
@@ -108,6 +113,8 @@ impl ModelSource for DiskModels {
         );
         let (tokenizer, eos) = (model.tokenizer.clone(), model.eos.clone());
         let (model, config, compute) = (Arc::new(model), self.config.clone(), self.compute);
+        let watched = Arc::downgrade(&model);
+        self.opened.insert(installed.id.clone(), watched);
         Ok(Opened {
             id: installed.id,
             tokenizer,
@@ -122,6 +129,15 @@ impl ModelSource for DiskModels {
                 Ok(Box::new(LlamaForward::with_memory(llama, memory.clone())))
             }),
         })
+    }
+
+    fn progress(&self, id: &ModelId) -> Option<f64> {
+        let model = self.opened.get(id)?.upgrade()?;
+        // On the host the kernels and libtorch each have their copy, so the file is read twice.
+        let passes = if self.compute.device.is_cuda() { 1 } else { 2 };
+        let read = model.checkpoint.bytes_read() as f64;
+        let all = (model.checkpoint.file_bytes() * passes).max(1);
+        Some((read / all as f64).min(1.0))
     }
 }
 

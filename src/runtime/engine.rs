@@ -14,16 +14,19 @@ use actix::{
 use tokio::sync::{mpsc, oneshot};
 
 use super::cache::{Cache, Lease, Register, Return, Shrink};
+use super::device::{Device, Gone};
+use super::flight::Flight;
 use super::orders::{Close, Drain, Finish, Parked, Submit};
+use super::replica::ReplicaId;
 use super::restart::Restart;
 use super::routes::EngineStatus;
 use super::sessions::Sessions;
 use super::source::Builder;
-use super::worker::{Facts, Load, LoadFailure, SessionCall, Step, StepError, Unload, Worker};
-use crate::ids::{ModelId, SeqId};
-use crate::kv::KvReport;
+use super::worker::{Facts, Load, LoadFailure, SessionCall, Step, StepError, Unload};
+use crate::ids::SeqId;
+use crate::kv::tree::Miss;
 use crate::sched::{Busy, Drawn, Event, Failure, FinishReason, Limits, Scheduler, Usage};
-use crate::telemetry::{Metrics, RequestLine};
+use crate::telemetry::{Metrics, RequestLine, Stage, Steps};
 use crate::{kv, sched};
 
 /// How often what waits is looked through: left callers, timeouts.
@@ -35,14 +38,15 @@ const UNLOADED: &str = "the model was unloaded";
 /// What an engine needs of the rest.
 #[derive(Clone)]
 pub(super) struct Parts {
-    pub(super) model: ModelId,
+    pub(super) model: ReplicaId,
     pub(super) build: Builder,
     pub(super) scheduler: sched::Config,
     pub(super) kv: kv::Config,
-    pub(super) worker: Addr<Worker>,
+    pub(super) worker: Device,
     pub(super) cache: Addr<Cache>,
     pub(super) status: Arc<EngineStatus>,
     pub(super) metrics: Metrics,
+    pub(super) steps: Steps,
     pub(super) sessions: Sessions,
 }
 
@@ -50,12 +54,28 @@ pub(super) struct Parts {
 struct Client {
     reply: mpsc::Sender<Event>,
     request: crate::ids::RequestId,
+    submitted: Instant,
+    started: Option<Instant>,
     last_token: Option<Instant>,
+    /// It gave way to others since its last token.
+    preempted: bool,
+    /// Why the prefix cache did not hold more of its prompt.
+    missed: Option<String>,
+}
+
+impl Client {
+    fn stage(&self) -> Stage {
+        match (self.started, self.last_token) {
+            (None, _) => Stage::Queue,
+            (Some(_), None) => Stage::Prefill,
+            (Some(_), Some(_)) => Stage::Decode,
+        }
+    }
 }
 
 /// What the device is doing for this engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Device {
+enum Doing {
     /// The model is there, no step is in flight.
     Ready,
     /// A step is in flight.
@@ -71,11 +91,17 @@ pub(super) struct Engine {
     parts: Parts,
     scheduler: Scheduler,
     clients: HashMap<SeqId, Client>,
-    device: Device,
+    device: Doing,
+    /// The step in flight.
+    flight: Option<Flight>,
     /// What is to be done with sessions, once what has ended is parked.
     parked: VecDeque<Parked>,
     /// A lease was asked for and not yet granted.
     asked: bool,
+    /// Bytes that another engine waits for: they go back as sequences end, before others are let in.
+    owed: usize,
+    /// The lease was just raised: who it was asked for is let in before anything goes back.
+    fresh: bool,
     draining: Option<(Instant, oneshot::Sender<bool>)>,
     tick: Option<SpawnHandle>,
     closing: bool,
@@ -90,9 +116,12 @@ impl Engine {
             scheduler: scheduler(&parts, facts),
             parts,
             clients: HashMap::new(),
-            device: Device::Ready,
+            device: Doing::Ready,
+            flight: None,
             parked: VecDeque::new(),
             asked: false,
+            owed: 0,
+            fresh: false,
             draining: None,
             tick: None,
             closing: false,
@@ -103,12 +132,17 @@ impl Engine {
     /// Sends the next step, if the device is free and there is one.
     fn advance(&mut self, ctx: &mut Context<Self>) {
         let now = Instant::now();
+        self.parts.status.turned();
         self.drop_left(now);
         let stale = self.scheduler.expire(now);
         self.emit(stale, now);
         self.end_drain(now);
-        if self.device == Device::Ready {
-            self.borrow_memory(ctx);
+        if self.device == Doing::Ready {
+            if !self.fresh {
+                self.owed -= self.give_back(self.owed);
+            }
+            self.borrow_memory(now, ctx);
+            self.fresh = false;
             if let Some(plan) = self.scheduler.plan(now) {
                 self.step(plan, ctx);
             }
@@ -116,6 +150,7 @@ impl Engine {
         }
         if self.scheduler.is_idle() {
             self.give_back(usize::MAX);
+            self.owed = 0;
         }
         if cfg!(debug_assertions) {
             self.scheduler.check();
@@ -124,8 +159,9 @@ impl Engine {
     }
 
     fn step(&mut self, plan: sched::Plan, ctx: &mut Context<Self>) {
-        self.device = Device::Stepping;
-        self.parts.status.set_step(true);
+        self.device = Doing::Stepping;
+        self.depart(&plan);
+        self.tell_paused(&plan.paused);
         let step = Step {
             model: self.parts.model.clone(),
             plan,
@@ -134,9 +170,24 @@ impl Engine {
         let reply = self.parts.worker.send(step).into_actor(self);
         ctx.spawn(reply.map(move |outcome, engine, ctx| {
             if engine.life == life {
-                engine.stepped(outcome.unwrap_or_else(|_| Err(worker_gone())), ctx);
+                engine.stepped(outcome.unwrap_or_else(|gone| Err(worker_gone(gone))), ctx);
             }
         }));
+    }
+
+    /// Nobody is paused in silence.
+    fn tell_paused(&mut self, paused: &[SeqId]) {
+        for seq in paused {
+            self.parts.metrics.preempted();
+            if let Some(client) = self.clients.get_mut(seq) {
+                client.preempted = true;
+                tracing::info!(
+                    request = %client.request,
+                    model = %self.parts.model,
+                    "the request gives way to others and goes on when there is memory"
+                );
+            }
+        }
     }
 
     /// Hands on what is to be done with sessions. It is behind the step that parks what has ended, in the worker's
@@ -150,13 +201,13 @@ impl Engine {
             let life = self.life;
             let done = self.parts.worker.send(call).into_actor(self);
             ctx.spawn(done.map(move |outcome, engine, ctx| {
-                let outcome = outcome.unwrap_or_else(|_| Err(worker_gone()));
+                let outcome = outcome.unwrap_or_else(|gone| Err(worker_gone(gone)));
                 let lost = match &outcome {
                     Err(error @ (StepError::Lost(_) | StepError::NotLoaded)) => Some(error.clone()),
                     _ => None,
                 };
                 // With a step in flight, or a load, the loss comes back with that too.
-                let first_told = engine.life == life && engine.device == Device::Ready;
+                let first_told = engine.life == life && engine.device == Doing::Ready;
                 if let Some(error) = lost.filter(|_| first_told && !engine.closing) {
                     engine.stepped(Err(error), ctx);
                 }
@@ -166,10 +217,65 @@ impl Engine {
         }
     }
 
-    fn stepped(&mut self, outcome: Result<Vec<Drawn>, StepError>, ctx: &mut Context<Self>) {
-        self.device = Device::Ready;
-        self.parts.status.set_step(false);
+    /// Notes what a step takes along, before it is sent.
+    fn depart(&mut self, plan: &sched::Plan) {
         let now = Instant::now();
+        for row in plan.rows.iter().filter(|row| row.open.is_some()) {
+            if let Some(client) = self.clients.get_mut(&row.seq)
+                && client.started.is_none()
+            {
+                client.started = Some(now);
+                self.parts.metrics.queue_wait(now - client.submitted);
+            }
+        }
+        let (waiting, running) = (self.scheduler.waiting(), self.scheduler.running());
+        self.flight = Some(Flight::new(plan, now, waiting, running));
+    }
+
+    /// Counts the step that was in flight, and what it drew.
+    fn arrive(&mut self, drawn: Option<&[Drawn]>, now: Instant) {
+        let Some(flight) = self.flight.take() else {
+            return;
+        };
+        if self.parts.steps.on() {
+            let kv_bytes = self.scheduler.kv_bytes();
+            let event = flight.event(
+                &self.parts.model.to_string(),
+                now,
+                kv_bytes,
+                drawn.is_none(),
+            );
+            self.parts.steps.tell(event);
+        }
+        let Some(drawn) = drawn else {
+            return;
+        };
+        let count = flight.count();
+        self.parts.metrics.step(count, flight.took(now));
+        let cached: usize = drawn.iter().map(|row| row.cached).sum();
+        let generated = drawn.iter().map(|row| row.choices.len()).sum();
+        self.parts.metrics.prompt(count.prompt_tokens, cached);
+        self.parts.metrics.generated(generated);
+        let status = &self.parts.status;
+        status.computed(count.prompt_tokens, cached, generated);
+        for row in drawn {
+            let Some(miss) = &row.missed else {
+                continue;
+            };
+            // A prompt of less than a block cannot be held.
+            if !matches!(miss, Miss::TooShort { .. }) {
+                self.parts.metrics.prefix_missed(miss.name());
+            }
+            if let Some(client) = self.clients.get_mut(&row.seq) {
+                client.missed = Some(miss.to_string());
+            }
+        }
+    }
+
+    fn stepped(&mut self, outcome: Result<Vec<Drawn>, StepError>, ctx: &mut Context<Self>) {
+        self.device = Doing::Ready;
+        let now = Instant::now();
+        self.arrive(outcome.as_deref().ok(), now);
         match outcome {
             Ok(drawn) => {
                 let events = self.scheduler.commit(drawn, now);
@@ -198,7 +304,11 @@ impl Engine {
 
     /// Puts the model on the (fresh) worker again.
     fn reload(&mut self, ctx: &mut Context<Self>) {
-        self.device = Device::Reloading;
+        if self.closing {
+            return;
+        }
+        self.device = Doing::Reloading;
+        self.parts.status.set_reloading(true);
         tracing::warn!(model = %self.parts.model, "loading the model again after its device state was lost");
         let load = Load {
             model: self.parts.model.clone(),
@@ -208,22 +318,23 @@ impl Engine {
         let reply = self.parts.worker.send(load).into_actor(self);
         ctx.spawn(reply.map(move |outcome, engine, ctx| {
             if engine.life == life {
-                let lost = LoadFailure::Lost("the worker's thread is gone".to_owned());
-                engine.reloaded(outcome.unwrap_or(Err(lost)), ctx);
+                let lost = |gone: Gone| Err(LoadFailure::Lost(gone.to_string()));
+                engine.reloaded(outcome.unwrap_or_else(lost), ctx);
             }
         }));
     }
 
     fn reloaded(&mut self, outcome: Result<Facts, LoadFailure>, ctx: &mut Context<Self>) {
+        self.parts.status.set_reloading(false);
         match outcome {
             Ok(_) => {
-                self.device = Device::Ready;
+                self.device = Doing::Ready;
                 self.parts.status.set_failed(false);
                 tracing::info!(model = %self.parts.model, "the model is loaded again");
             }
             Err(error) => {
                 tracing::error!(model = %self.parts.model, %error, "the model could not be loaded again");
-                self.device = Device::Failed;
+                self.device = Doing::Failed;
                 self.parts.status.set_failed(true);
                 let failed = self
                     .scheduler
@@ -244,16 +355,20 @@ impl Engine {
             .map(|(&seq, _)| seq)
             .collect();
         for seq in left {
-            self.clients.remove(&seq);
-            if let Some((request, usage)) = self.scheduler.cancel(seq, now) {
-                self.parts.metrics.cancelled();
-                self.log(&request.id, &usage, "cancelled");
+            let Some(client) = self.clients.remove(&seq) else {
+                continue;
+            };
+            if let Some((_, usage)) = self.scheduler.cancel(seq, now) {
+                self.parts.metrics.cancelled(client.stage());
+                self.log(&client, &usage, "cancelled");
             }
         }
     }
 
     /// Tells callers, counts, and logs the line of a request that is over.
     fn emit(&mut self, events: Vec<(SeqId, Event)>, now: Instant) {
+        // First: who is told of an end finds that it is no longer counted.
+        self.publish();
         for (seq, event) in events {
             let over = !matches!(event, Event::Token { .. });
             let Some(client) = self.clients.get_mut(&seq) else {
@@ -261,8 +376,13 @@ impl Engine {
             };
             match &event {
                 Event::Token { .. } => {
+                    let metrics = &self.parts.metrics;
                     if let Some(last) = client.last_token.replace(now) {
-                        self.parts.metrics.next_token(now - last);
+                        let preempted = std::mem::take(&mut client.preempted);
+                        metrics.next_token(now - last, preempted);
+                    } else {
+                        metrics.first_token(now - client.submitted);
+                        metrics.prefill(now - client.started.unwrap_or(client.submitted));
                     }
                 }
                 Event::Finished { reason, usage, kv } => {
@@ -270,14 +390,14 @@ impl Engine {
                         FinishReason::Stop => "stop",
                         FinishReason::Length => "length",
                     };
-                    let id = client.request.clone();
-                    self.log(&id, usage, finish);
-                    self.count(usage, kv);
+                    let metrics = &self.parts.metrics;
+                    metrics.guessed(usage.drafted_tokens, usage.accepted_tokens);
+                    metrics.kv_evicted(kv.evicted as u64);
+                    self.log_of(seq, usage, finish);
                 }
                 Event::Failed(failure) => {
-                    let id = client.request.clone();
-                    tracing::warn!(request = %id, %failure, "request failed");
-                    self.log(&id, &Usage::default(), "failed");
+                    tracing::warn!(request = %client.request, %failure, "request failed");
+                    self.log_of(seq, &Usage::default(), "failed");
                 }
             }
             // Room for every token and the end was made when the request came; only a closed channel refuses, and
@@ -295,18 +415,15 @@ impl Engine {
         }
     }
 
-    fn count(&self, usage: &Usage, kv: &KvReport) {
-        let metrics = &self.parts.metrics;
-        metrics.queue_wait(usage.queue);
-        metrics.first_token(usage.first_token);
-        metrics.prompt(usage.prompt_tokens, usage.cached_tokens);
-        metrics.generated(usage.completion_tokens);
-        metrics.kv_evicted(kv.evicted as u64);
+    fn log_of(&self, seq: SeqId, usage: &Usage, finish: &'static str) {
+        if let Some(client) = self.clients.get(&seq) {
+            self.log(client, usage, finish);
+        }
     }
 
-    fn log(&self, id: &crate::ids::RequestId, usage: &Usage, finish: &'static str) {
+    fn log(&self, client: &Client, usage: &Usage, finish: &'static str) {
         let line = RequestLine {
-            id: id.clone(),
+            id: client.request.clone(),
             model: self.parts.model.to_string(),
             prompt_tokens: usage.prompt_tokens,
             cached_tokens: usage.cached_tokens,
@@ -315,34 +432,37 @@ impl Engine {
             first_token_ms: (!usage.first_token.is_zero())
                 .then_some(usage.first_token.as_millis() as u64),
             total_ms: usage.total.as_millis() as u64,
+            prefix_missed: client.missed.clone(),
             finish,
         };
         line.emit();
     }
 
     /// Asks for the memory that the next request lacks.
-    fn borrow_memory(&mut self, ctx: &mut Context<Self>) {
-        let Some(missing) = self.scheduler.shortfall().filter(|_| !self.asked) else {
+    fn borrow_memory(&mut self, now: Instant, ctx: &mut Context<Self>) {
+        let Some(missing) = self.scheduler.shortfall(now).filter(|_| !self.asked) else {
             return;
         };
         self.asked = true;
         let (reply, granted) = oneshot::channel();
         self.parts.cache.do_send(Lease {
             owner: self.parts.model.clone(),
-            bytes: missing,
+            bytes: self.scheduler.memory().granted() + missing,
             reply,
         });
         let life = self.life;
         ctx.spawn(granted.into_actor(self).map(move |granted, engine, ctx| {
             if engine.life == life {
                 engine.asked = false;
+                engine.fresh = true;
                 engine.scheduler.grant(granted.unwrap_or(0));
                 engine.advance(ctx);
             }
         }));
     }
 
-    fn give_back(&mut self, wanted: usize) {
+    /// Returns at most `wanted` bytes of the lease, and says how many.
+    fn give_back(&mut self, wanted: usize) -> usize {
         let bytes = self.scheduler.release(wanted);
         if bytes > 0 {
             self.parts.cache.do_send(Return {
@@ -350,6 +470,7 @@ impl Engine {
                 bytes,
             });
         }
+        bytes
     }
 
     /// Ends a drain that is complete or late.
@@ -375,14 +496,21 @@ impl Engine {
     }
 
     fn publish(&self) {
-        let (waiting, running) = (self.scheduler.waiting(), self.scheduler.running());
+        // What is paused waits again, and holds the model as busy as what runs.
+        let waiting = self.scheduler.waiting() + self.scheduler.paused();
+        let running = self.scheduler.running();
         let bytes = self.scheduler.kv_bytes();
+        let tokens = self.scheduler.waiting_tokens();
+        self.parts.status.set_waiting_tokens(tokens);
         self.parts.status.set_load(waiting, running, bytes);
+        // What has left during a step is told to the device with the next one: it must still be awake then.
+        let owing = self.device == Doing::Stepping && !self.scheduler.is_idle();
+        self.parts.status.set_owing(owing);
     }
 }
 
-fn worker_gone() -> StepError {
-    StepError::Lost("the worker's thread is gone".to_owned())
+fn worker_gone(gone: Gone) -> StepError {
+    StepError::Lost(gone.to_string())
 }
 
 fn scheduler(parts: &Parts, facts: Facts) -> Scheduler {
@@ -409,7 +537,7 @@ impl Actor for Engine {
             owner: self.parts.model.clone(),
             shrink: Some(ctx.address().recipient()),
         });
-        if self.device == Device::Reloading {
+        if self.device == Doing::Reloading {
             self.reload(ctx);
         }
     }
@@ -425,9 +553,12 @@ impl Supervised for Engine {
         self.give_back(usize::MAX);
         self.life += 1;
         self.asked = false;
+        self.owed = 0;
+        self.fresh = false;
         // The worker may still hold caches of sequences that this life does not know.
-        self.device = Device::Reloading;
-        self.parts.status.set_step(false);
+        self.device = Doing::Reloading;
+        self.flight = None;
+        self.parts.status.set_reloading(true);
         self.publish();
     }
 }
@@ -437,7 +568,8 @@ impl Handler<Submit> for Engine {
 
     fn handle(&mut self, submit: Submit, ctx: &mut Self::Context) -> Self::Result {
         let request = submit.request.id.clone();
-        if self.device == Device::Failed {
+        let submitted = Instant::now();
+        if self.device == Doing::Failed {
             // The next try may find the memory or the file that was missing.
             self.reload(ctx);
         }
@@ -447,7 +579,7 @@ impl Handler<Submit> for Engine {
         });
         let outcome = match gone {
             Some(session) => Err(Busy::SessionLost(session.session.clone())),
-            None => self.scheduler.submit(submit.request, Instant::now()),
+            None => self.scheduler.submit(submit.request, submitted),
         };
         match outcome {
             Ok(seq) => {
@@ -456,7 +588,11 @@ impl Handler<Submit> for Engine {
                     Client {
                         reply: submit.reply,
                         request,
+                        submitted,
+                        started: None,
                         last_token: None,
+                        preempted: false,
+                        missed: None,
                     },
                 );
                 self.advance(ctx);
@@ -497,7 +633,7 @@ impl Handler<Parked> for Engine {
             self.refuse_orders(UNLOADED);
             return;
         }
-        if self.device == Device::Failed {
+        if self.device == Doing::Failed {
             // The next try may find the memory or the file that was missing.
             self.reload(ctx);
         }
@@ -509,7 +645,12 @@ impl Handler<Shrink> for Engine {
     type Result = usize;
 
     fn handle(&mut self, shrink: Shrink, _: &mut Self::Context) -> usize {
-        self.scheduler.release(shrink.bytes)
+        let spare = if self.fresh { 0 } else { shrink.bytes };
+        let given = self.scheduler.release(spare);
+        if shrink.rest {
+            self.owed = shrink.bytes - given;
+        }
+        given
     }
 }
 

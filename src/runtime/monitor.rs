@@ -1,10 +1,12 @@
 //! Samples the machine every few seconds: CPU, memory and its cgroup limit, disk, KV bytes, GPU when there is one.
 //!
-//! Asks the worker what it keeps beyond running sequences, too. Emits each sample to the resource log and the metrics, keeps the newest for `/ready` and `ps`, and tells the cache
-//! when memory runs out.
+//! Asks the worker what it keeps, too, and logs what each engine has done since the last sample. Emits each sample to
+//! the resource log and the metrics, keeps the newest for `ps`, and tells the cache when memory runs out.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use actix::{
     Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Supervised,
@@ -15,10 +17,13 @@ use sysinfo::{Disks, Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 use tokio::sync::watch;
 
 use super::cache::{Cache, Pressure};
+use super::device::Device;
 use super::restart::Restart;
-use super::routes::Routes;
-use super::worker::{MemoryCall, Worker};
-use crate::telemetry::{GpuSample, Metrics, ResourceSample};
+use super::routes::{Computed, Routes};
+use super::served::ServedModel;
+use super::worker::MemoryCall;
+use crate::ids::ModelId;
+use crate::telemetry::{GpuSample, Metrics, ResourceSample, StatsLine};
 
 /// Memory counts as short below this share of the limit.
 const SHORT: f64 = 0.05;
@@ -126,10 +131,13 @@ pub(super) struct Monitor {
     log_samples: bool,
     routes: Routes,
     cache: Addr<Cache>,
-    worker: Addr<Worker>,
+    worker: Device,
     metrics: Metrics,
     newest: watch::Sender<Snapshot>,
     kv_total: u64,
+    /// What engines had computed when they were last told of, and when that was.
+    told: HashMap<ModelId, Computed>,
+    told_at: Instant,
 }
 
 /// What the monitor is given.
@@ -141,7 +149,7 @@ pub(super) struct Watched {
     pub(super) log_samples: bool,
     pub(super) routes: Routes,
     pub(super) cache: Addr<Cache>,
-    pub(super) worker: Addr<Worker>,
+    pub(super) worker: Device,
     pub(super) metrics: Metrics,
     pub(super) newest: watch::Sender<Snapshot>,
     pub(super) kv_total: u64,
@@ -162,21 +170,16 @@ impl Monitor {
             metrics: watched.metrics,
             newest: watched.newest,
             kv_total: watched.kv_total,
+            told: HashMap::new(),
+            told_at: Instant::now(),
         }
     }
 
     /// Takes a sample on a blocking thread, unless one is being taken.
     fn sample(&mut self, ctx: &mut Context<Self>) {
         let models = self.routes.all();
-        let kv_bytes: usize = models.iter().map(|model| model.status.kv_bytes()).sum();
-        let waiting: usize = models.iter().map(|model| model.status.waiting()).sum();
-        let step = models
-            .iter()
-            .filter_map(|model| model.status.step_age())
-            .max();
-        self.metrics.set_kv(kv_bytes as u64, self.kv_total);
-        self.metrics.set_queue_depth(waiting);
-        self.metrics.set_heartbeat_age(step.unwrap_or_default());
+        let kv_bytes: usize = models.iter().map(|model| model.kv_bytes()).sum();
+        self.tell(&models, kv_bytes as u64);
         self.ask_memory(ctx);
         if std::mem::replace(&mut self.sampling, true) {
             return;
@@ -196,7 +199,37 @@ impl Monitor {
         }));
     }
 
-    /// Counts what is kept beyond open sequences.
+    /// Logs what each engine did since the last time, if anything.
+    fn tell(&mut self, models: &[Arc<ServedModel>], kv_bytes: u64) {
+        let now = Instant::now();
+        let seconds = now.duration_since(self.told_at).as_secs_f64().max(1e-3);
+        self.told_at = now;
+        let mut told = HashMap::new();
+        for model in models {
+            let tokens = model.tokens();
+            let before = self.told.get(&model.id).copied().unwrap_or_default();
+            // A model that was loaded anew counts from nothing.
+            let since = |now: u64, then: u64| now.checked_sub(then).unwrap_or(now) as f64;
+            let read = since(tokens.read, before.read);
+            let line = StatsLine {
+                model: model.id.to_string(),
+                running: model.running(),
+                waiting: model.waiting(),
+                prompt_rate: read / seconds,
+                generation_rate: since(tokens.generated, before.generated) / seconds,
+                kv_bytes,
+                kv_ratio: kv_bytes as f64 / self.kv_total.max(1) as f64,
+                prefix_hit_ratio: (read > 0.0).then(|| since(tokens.cached, before.cached) / read),
+            };
+            if line.active() {
+                line.emit();
+            }
+            told.insert(model.id.clone(), tokens);
+        }
+        self.told = told;
+    }
+
+    /// Counts what is kept, by open sequences and beyond them.
     fn ask_memory(&mut self, ctx: &mut Context<Self>) {
         if std::mem::replace(&mut self.asking, true) {
             return;
@@ -208,6 +241,8 @@ impl Monitor {
                 let parked = memory.parked_bytes as u64;
                 let spilled = memory.spilled_session_bytes as u64;
                 monitor.metrics.set_kept(prefix, parked, spilled);
+                let (open, bytes) = (memory.open_sequences as u64, memory.open_bytes as u64);
+                monitor.metrics.set_open(open, bytes);
             }
             monitor.asking = false;
         }));

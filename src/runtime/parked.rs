@@ -1,12 +1,14 @@
 //! What can be done with sessions between their turns. Each takes the host's side and the device's together.
 
+use std::collections::BTreeMap;
 use std::time::UNIX_EPOCH;
 
 use serde::Serialize;
 use tokio::sync::oneshot;
 
 use super::orders::Parked;
-use super::routes::ServedModel;
+use super::replica::Replica;
+use super::served::ServedModel;
 use super::sessions::{SessionError, Sessions, Talk};
 use super::worker::StepError;
 use crate::ids::SessionId;
@@ -33,9 +35,19 @@ impl Sessions {
     /// # Errors
     /// When the device was lost.
     pub async fn list(&self, model: &ServedModel) -> Result<Vec<SessionLine>, SessionError> {
-        let SessionReply::Sessions(reports) = obeyed(model, SessionOrder::List).await? else {
-            return Ok(Vec::new());
-        };
+        let mut reports: BTreeMap<String, SessionReport> = BTreeMap::new();
+        for replica in &model.replicas {
+            let SessionReply::Sessions(here) = obeyed(replica, SessionOrder::List).await? else {
+                continue;
+            };
+            for report in here {
+                // Every replica sees the saved files; the one that has it parked knows more.
+                let known = reports.get(&report.name);
+                if known.is_none_or(|known| known.place == "saved") {
+                    reports.insert(report.name.clone(), report);
+                }
+            }
+        }
         let line = |report: SessionReport| {
             let talk = report
                 .name
@@ -53,7 +65,7 @@ impl Sessions {
                 report,
             }
         };
-        Ok(reports.into_iter().map(line).collect())
+        Ok(reports.into_values().map(line).collect())
     }
 
     /// One of them, with its messages: none of a text, unknown of one that is only saved.
@@ -84,7 +96,8 @@ impl Sessions {
         session: &SessionId,
     ) -> Result<(), SessionError> {
         let (draft, _) = self.hold(&model.id, session)?;
-        let erased = obeyed(model, SessionOrder::Erase(session.clone())).await;
+        let home = self.at(model, session)?;
+        let erased = obeyed(home, SessionOrder::Erase(session.clone())).await;
         if matches!(erased, Ok(_) | Err(SessionError::Unknown(_))) {
             draft.forget();
         }
@@ -113,9 +126,16 @@ impl Sessions {
         if !copy.is_new() {
             return Err(SessionError::Taken(to.clone()));
         }
-        let (from, to) = (from.clone(), to.clone());
-        match obeyed(model, SessionOrder::Fork { from, to }).await {
-            Ok(_) => copy.put(original.talk().clone()),
+        let home = self.at(model, from)?;
+        let order = SessionOrder::Fork {
+            from: from.clone(),
+            to: to.clone(),
+        };
+        match obeyed(home, order).await {
+            Ok(_) => {
+                self.settle(to, &home.id);
+                copy.put(original.talk().clone());
+            }
             Err(error) => {
                 if matches!(error, SessionError::Unknown(_)) {
                     original.forget();
@@ -140,7 +160,7 @@ impl Sessions {
             session: session.clone(),
             notes: notes.map_err(|error| SessionError::Failed(error.to_string()))?,
         };
-        let saved = obeyed(model, order).await;
+        let saved = obeyed(self.at(model, session)?, order).await;
         if matches!(saved, Err(SessionError::Unknown(_))) {
             draft.forget();
         }
@@ -158,11 +178,15 @@ impl Sessions {
     ) -> Result<(), SessionError> {
         let (draft, _) = self.hold(&model.id, session)?;
         let order = SessionOrder::Restore(session.clone());
-        let SessionReply::Restored { notes } = obeyed(model, order).await? else {
+        let home = self.at(model, session)?;
+        let SessionReply::Restored { notes } = obeyed(home, order).await? else {
             return Err(SessionError::Unknown(session.clone()));
         };
         match talk(&notes) {
-            Ok(talk) => draft.put(talk),
+            Ok(talk) => {
+                self.settle(session, &home.id);
+                draft.put(talk);
+            }
             Err(reason) => {
                 // Its cache is parked now in place of the old one, so the old words are no longer of it.
                 draft.forget();
@@ -175,6 +199,22 @@ impl Sessions {
     }
 }
 
+impl Sessions {
+    /// The replica that has a session's cache; the first when none has, which can read what is saved.
+    fn at<'a>(
+        &self,
+        model: &'a ServedModel,
+        session: &SessionId,
+    ) -> Result<&'a Replica, SessionError> {
+        let home = self.home(&model.id, session);
+        let mut replicas = model.replicas.iter();
+        let found = replicas
+            .find(|replica| home.as_ref() == Some(&replica.id))
+            .or_else(|| model.replicas.first());
+        found.ok_or_else(|| SessionError::Lost(format!("model {} has no engine", model.id)))
+    }
+}
+
 /// The notes of a file as they were saved.
 fn talk(notes: &str) -> Result<Talk, String> {
     let talk: Talk = serde_json::from_str(notes).map_err(|error| error.to_string())?;
@@ -184,9 +224,9 @@ fn talk(notes: &str) -> Result<Talk, String> {
 }
 
 /// What the device made of an order.
-async fn obeyed(model: &ServedModel, order: SessionOrder) -> Result<SessionReply, SessionError> {
+async fn obeyed(replica: &Replica, order: SessionOrder) -> Result<SessionReply, SessionError> {
     let (reply, told) = oneshot::channel();
-    model.engine.do_send(Parked { order, reply });
+    replica.engine.do_send(Parked { order, reply });
     match told.await {
         Ok(Ok(reply)) => Ok(reply),
         Ok(Err(StepError::Forward(ForwardError::UnknownSession(session)))) => {

@@ -3,9 +3,9 @@
 use crate::ids::{RequestId, SessionId, TokenId};
 use crate::kv::{BadPolicy, KvChoice, Policy, Reading};
 use crate::sample::SamplingParams;
-use crate::sched::{Continue, Request};
+use crate::sched::{Continue, Request, Standing};
 
-use super::routes::ServedModel;
+use super::served::ServedModel;
 use super::sessions::Draft;
 
 /// What a caller asks of a model, prompt already as ids.
@@ -29,6 +29,8 @@ pub struct Ask {
     pub tenant: String,
     /// The conversation that the prompt goes on with; [`ServedModel::turn`] sets it.
     pub session: Option<Continue>,
+    /// Its place among others.
+    pub standing: Standing,
 }
 
 /// Why an ask is no request.
@@ -168,6 +170,7 @@ impl ServedModel {
             policy,
             tenant: Some(ask.tenant),
             session: ask.session,
+            standing: ask.standing,
             prompt: ask.prompt,
         })
     }

@@ -3,42 +3,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use actix::Addr;
 use dashmap::DashMap;
 
-use super::engine::Engine;
-use crate::ids::{ModelId, TokenId};
-use crate::kv::{self, KvShape};
-use crate::text::{ChatTemplate, Tokenizer};
-
-/// A loaded model: all that is needed to turn a request into a submission.
-pub struct ServedModel {
-    /// Its name.
-    pub id: ModelId,
-    /// Text to ids and back.
-    pub tokenizer: Tokenizer,
-    /// How a chat is written.
-    pub template: Arc<ChatTemplate>,
-    /// Positions that there are.
-    pub context: usize,
-    /// Ids that end a text.
-    pub eos: Vec<TokenId>,
-    /// What a token costs in KV cache.
-    pub shape: KvShape,
-    /// The configured bounds of the KV cache.
-    pub kv: kv::Config,
-    /// Bytes of the weights in memory.
-    pub weight_bytes: usize,
-    /// One line for people.
-    pub about: String,
-    /// When it was loaded.
-    pub loaded_at: SystemTime,
-    /// What its engine is doing.
-    pub status: Arc<EngineStatus>,
-    pub(super) engine: Addr<Engine>,
-}
+use super::served::{Held, ServedModel};
+use crate::ids::ModelId;
 
 /// What an engine lets others see, without asking it.
 #[derive(Debug)]
@@ -46,15 +16,48 @@ pub struct EngineStatus {
     epoch: Instant,
     /// Requests that wait.
     waiting: AtomicUsize,
+    /// Their prompt tokens.
+    waiting_tokens: AtomicUsize,
+    /// Prompt tokens of requests that are on their way to it.
+    coming: AtomicUsize,
     /// Sequences in the batch.
     running: AtomicUsize,
     /// KV bytes that they hold.
     kv_bytes: AtomicUsize,
-    /// Milliseconds since `epoch` at which the step in flight was sent, plus one; 0 when there is none.
-    step_since: AtomicU64,
+    /// Milliseconds since `epoch` at which the engine's loop last turned.
+    turned: AtomicU64,
+    /// Prompt tokens that steps have read, how many of them a cache held, and tokens generated.
+    read: AtomicU64,
+    cached: AtomicU64,
+    generated: AtomicU64,
     /// Milliseconds since `epoch` of the last request or token.
     last_used: AtomicU64,
     failed: AtomicBool,
+    reloading: AtomicBool,
+    /// The device is still to be told of something.
+    owing: AtomicBool,
+}
+
+/// Tokens that an engine has computed since it was started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Computed {
+    /// Of prompts.
+    pub(super) read: u64,
+    /// Of these, what a cache held.
+    pub(super) cached: u64,
+    /// Of answers.
+    pub(super) generated: u64,
+}
+
+impl Computed {
+    /// Both together.
+    pub(super) fn plus(self, other: Computed) -> Computed {
+        Computed {
+            read: self.read + other.read,
+            cached: self.cached + other.cached,
+            generated: self.generated + other.generated,
+        }
+    }
 }
 
 impl Default for EngineStatus {
@@ -62,11 +65,18 @@ impl Default for EngineStatus {
         EngineStatus {
             epoch: Instant::now(),
             waiting: AtomicUsize::new(0),
+            waiting_tokens: AtomicUsize::new(0),
+            coming: AtomicUsize::new(0),
             running: AtomicUsize::new(0),
             kv_bytes: AtomicUsize::new(0),
-            step_since: AtomicU64::new(0),
+            turned: AtomicU64::new(0),
+            read: AtomicU64::new(0),
+            cached: AtomicU64::new(0),
+            generated: AtomicU64::new(0),
             last_used: AtomicU64::new(0),
             failed: AtomicBool::new(false),
+            reloading: AtomicBool::new(false),
+            owing: AtomicBool::new(false),
         }
     }
 }
@@ -75,6 +85,11 @@ impl EngineStatus {
     /// Requests that wait.
     pub fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Their prompt tokens, with those of requests that are on their way.
+    pub fn waiting_tokens(&self) -> usize {
+        self.waiting_tokens.load(Ordering::Relaxed) + self.coming.load(Ordering::Relaxed)
     }
 
     /// Sequences in the batch.
@@ -87,12 +102,11 @@ impl EngineStatus {
         self.kv_bytes.load(Ordering::Relaxed)
     }
 
-    /// How long the step in flight has taken, if there is one.
-    pub fn step_age(&self) -> Option<Duration> {
-        match self.step_since.load(Ordering::Relaxed) {
-            0 => None,
-            since => Some(self.since(since - 1)),
-        }
+    /// How long ago the engine's loop last turned, while there is work; it turns at each step and several times a
+    /// second.
+    pub fn loop_age(&self) -> Option<Duration> {
+        let busy = self.waiting() + self.running() > 0;
+        busy.then(|| self.since(self.turned.load(Ordering::Relaxed)))
     }
 
     /// How long nothing was asked of the engine; zero while it is busy.
@@ -109,7 +123,8 @@ impl EngineStatus {
     }
 
     pub(super) fn set_load(&self, waiting: usize, running: usize, kv_bytes: usize) {
-        if waiting + running > 0 {
+        // Also when the last of them has just ended.
+        if waiting + running + self.waiting() + self.running() > 0 {
             self.touch();
         }
         self.waiting.store(waiting, Ordering::Relaxed);
@@ -117,9 +132,51 @@ impl EngineStatus {
         self.kv_bytes.store(kv_bytes, Ordering::Relaxed);
     }
 
-    pub(super) fn set_step(&self, in_flight: bool) {
-        let value = if in_flight { self.now() + 1 } else { 0 };
-        self.step_since.store(value, Ordering::Relaxed);
+    pub(super) fn set_waiting_tokens(&self, tokens: usize) {
+        self.waiting_tokens.store(tokens, Ordering::Relaxed);
+    }
+
+    /// Counts the prompt tokens of a request that was sent and not yet counted by the engine.
+    pub(super) fn expect(&self, tokens: usize) -> Coming<'_> {
+        self.coming.fetch_add(tokens, Ordering::Relaxed);
+        Coming(&self.coming, tokens)
+    }
+
+    /// Whether the model is being put on its device again after a loss.
+    pub fn reloading(&self) -> bool {
+        self.reloading.load(Ordering::Relaxed)
+    }
+
+    /// Whether it has nobody's work and still something to tell the device.
+    pub(super) fn owing(&self) -> bool {
+        self.owing.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_owing(&self, owing: bool) {
+        self.owing.store(owing, Ordering::Relaxed);
+    }
+
+    pub(super) fn turned(&self) {
+        self.turned.store(self.now(), Ordering::Relaxed);
+    }
+
+    pub(super) fn computed(&self, read: usize, cached: usize, generated: usize) {
+        self.read.fetch_add(read as u64, Ordering::Relaxed);
+        self.cached.fetch_add(cached as u64, Ordering::Relaxed);
+        self.generated
+            .fetch_add(generated as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn tokens(&self) -> Computed {
+        Computed {
+            read: self.read.load(Ordering::Relaxed),
+            cached: self.cached.load(Ordering::Relaxed),
+            generated: self.generated.load(Ordering::Relaxed),
+        }
+    }
+
+    pub(super) fn set_reloading(&self, reloading: bool) {
+        self.reloading.store(reloading, Ordering::Relaxed);
     }
 
     pub(super) fn set_failed(&self, failed: bool) {
@@ -139,14 +196,24 @@ impl EngineStatus {
     }
 }
 
+/// A request on its way to an engine.
+pub(super) struct Coming<'a>(&'a AtomicUsize, usize);
+
+impl Drop for Coming<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(self.1, Ordering::Relaxed);
+    }
+}
+
 /// Loaded models by name.
 #[derive(Clone, Default)]
 pub(super) struct Routes(Arc<DashMap<ModelId, Arc<ServedModel>>>);
 
 impl Routes {
-    pub(super) fn get(&self, id: &ModelId) -> Option<Arc<ServedModel>> {
+    /// The model of a name, held before anybody can take it out.
+    pub(super) fn get(&self, id: &ModelId) -> Option<Held> {
         // The guard ends with this line: held across an await it could deadlock with a writer.
-        self.0.get(id).map(|entry| Arc::clone(entry.value()))
+        self.0.get(id).map(|entry| Held::new(entry.value()))
     }
 
     pub(super) fn all(&self) -> Vec<Arc<ServedModel>> {
@@ -159,7 +226,13 @@ impl Routes {
         self.0.insert(model.id.clone(), model);
     }
 
-    pub(super) fn withdraw(&self, id: &ModelId) {
-        self.0.remove(id);
+    /// Takes a model out, unless it is in use. After this nobody has it but its owner.
+    pub(super) fn withdraw(&self, model: &Arc<ServedModel>) -> bool {
+        self.0.remove(&model.id);
+        let idle = !model.in_use();
+        if !idle {
+            self.publish(Arc::clone(model));
+        }
+        idle
     }
 }

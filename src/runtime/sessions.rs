@@ -15,6 +15,7 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use serde::{Deserialize, Serialize};
 
+use super::replica::ReplicaId;
 use crate::ids::{ModelId, SessionId, TokenId};
 use crate::kv::Policy;
 use crate::sched::ForwardError;
@@ -80,6 +81,8 @@ struct Slot {
     busy: bool,
     /// Its cache is gone, and nobody was told yet.
     lost: bool,
+    /// The engine that has its cache.
+    home: Option<ReplicaId>,
 }
 
 /// All conversations of the process, by model and name. Clones share them.
@@ -125,9 +128,28 @@ impl Sessions {
         Ok((draft, lost))
     }
 
-    /// The device of a model was lost, and all that was parked there.
-    pub(super) fn lost(&self, model: &ModelId) {
-        for mut slot in self.0.iter_mut().filter(|slot| slot.key().0 == *model) {
+    /// The engine whose cache a session goes on with.
+    pub(super) fn home(&self, model: &ModelId, session: &SessionId) -> Option<ReplicaId> {
+        let slot = self.0.get(&(model.clone(), session.clone()))?;
+        slot.home.clone()
+    }
+
+    /// Whether this process has the cache of a session.
+    pub fn is_here(&self, model: &ModelId, session: &SessionId) -> bool {
+        self.known(model, session, false).is_some()
+    }
+
+    /// A session's cache is, or will be, at this engine.
+    pub(super) fn settle(&self, session: &SessionId, home: &ReplicaId) {
+        if let Some(mut slot) = self.0.get_mut(&(home.model.clone(), session.clone())) {
+            slot.home = Some(home.clone());
+        }
+    }
+
+    /// The device of an engine was lost, and all that was parked there.
+    pub(super) fn lost(&self, engine: &ReplicaId) {
+        let here = |slot: &Slot| slot.home.as_ref() == Some(engine);
+        for mut slot in self.0.iter_mut().filter(|slot| here(slot.value())) {
             slot.lost = true;
             // Their words are of no more use, and may be many.
             if let Some(talk) = &mut slot.talk {
@@ -137,8 +159,8 @@ impl Sessions {
     }
 
     /// Whether a session's cache is gone.
-    pub(super) fn is_lost(&self, model: &ModelId, session: &SessionId) -> bool {
-        let slot = self.0.get(&(model.clone(), session.clone()));
+    pub(super) fn is_lost(&self, engine: &ReplicaId, session: &SessionId) -> bool {
+        let slot = self.0.get(&(engine.model.clone(), session.clone()));
         slot.is_some_and(|slot| slot.lost)
     }
 

@@ -51,4 +51,9 @@ pub trait ModelSource: Send + Sync {
 
     /// Reads what there is to know of a model before its weights are loaded.
     fn open(&self, name: &str) -> Result<Opened, SourceError>;
+
+    /// How much of the model that is being loaded was read, from 0 to 1; `None` when that is not known.
+    fn progress(&self, _model: &ModelId) -> Option<f64> {
+        None
+    }
 }

@@ -1,6 +1,6 @@
 //! What a turn of a conversation feeds: the whole of it, or what a session's cache has not seen.
 
-use super::routes::ServedModel;
+use super::served::ServedModel;
 use super::sessions::Draft;
 use crate::ids::{SessionId, TokenId};
 use crate::text::{Message, RenderOptions, Specials, TextError};

@@ -1,25 +1,32 @@
 //! The compute thread of one device: it owns the models and their tensors, and does one step at a time.
 //!
-//! Obeys [`Load`], [`Step`], [`SessionCall`], [`MemoryCall`] and [`Unload`]. A panic inside is caught: the sender gets [`StepError::Lost`], this worker
+//! Obeys [`Load`], [`Step`], [`SessionCall`], [`MemoryCall`], [`Sleep`] and [`Unload`].
+//! Replicas of a model share this one thread: a step uses all cores of the device, so two at a time would only wait for
+//! each other's memory bandwidth, and weights that no other thread reads can be shared without a lock. A panic inside is caught: the sender gets [`StepError::Lost`], this worker
 //! stops with all it holds, and the next message meets a fresh one on the same thread and at the same address.
 
 use std::any::Any;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use actix::{Actor, ActorContext, Handler, Message, SyncContext};
 
+use super::pulse::{Pulse, Work};
+use super::replica::ReplicaId;
 use super::source::{Builder, SourceError};
-use crate::ids::ModelId;
 use crate::kv::KvShape;
-use crate::sched::{Drawn, ForwardError, MemoryReport, Plan, SessionOrder, SessionReply, Stepper};
-use crate::telemetry::Metrics;
+use crate::sched::{
+    Drawn, ForwardError, Kept, MemoryReport, Plan, SessionOrder, SessionReply, Stepper,
+};
+use crate::telemetry::{Lost, Metrics};
 
-/// Put a model on the device, in place of an older one of the same name.
+/// Put a replica of a model on the device, in place of what it was before. Its weights are those of another replica of
+/// the same load when there is one, and it goes on with what it has kept asleep.
 #[derive(Message)]
 #[rtype(result = "Result<Facts, LoadFailure>")]
 pub(super) struct Load {
-    pub(super) model: ModelId,
+    pub(super) model: ReplicaId,
     pub(super) build: Builder,
 }
 
@@ -28,6 +35,8 @@ pub(super) struct Load {
 pub(super) struct Facts {
     pub(super) shape: KvShape,
     pub(super) weight_bytes: usize,
+    /// Whether it goes on with what it kept asleep.
+    pub(super) resumed: bool,
 }
 
 /// Why a model was not loaded.
@@ -43,7 +52,7 @@ pub(super) enum LoadFailure {
 #[derive(Message)]
 #[rtype(result = "Result<Vec<Drawn>, StepError>")]
 pub(super) struct Step {
-    pub(super) model: ModelId,
+    pub(super) model: ReplicaId,
     pub(super) plan: Plan,
 }
 
@@ -63,7 +72,7 @@ pub(super) enum StepError {
 #[derive(Message)]
 #[rtype(result = "Result<SessionReply, StepError>")]
 pub(super) struct SessionCall {
-    pub(super) model: ModelId,
+    pub(super) model: ReplicaId,
     pub(super) order: SessionOrder,
 }
 
@@ -76,21 +85,33 @@ pub(super) struct MemoryCall;
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(super) struct Unload {
-    pub(super) model: ModelId,
+    pub(super) model: ReplicaId,
+}
+
+/// Free the weights of a replica, and keep what outlives its sequences until it is loaded again.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Sleep {
+    pub(super) model: ReplicaId,
 }
 
 /// See the module.
 pub(super) struct Worker {
-    models: HashMap<ModelId, Stepper>,
+    models: HashMap<ReplicaId, Stepper>,
+    /// What is left of those that sleep.
+    asleep: HashMap<ReplicaId, Kept>,
     metrics: Metrics,
+    pulse: Arc<Pulse>,
 }
 
 impl Worker {
     /// An empty worker. Kept trivial: a panic here would end the thread.
-    pub(super) fn new(metrics: Metrics) -> Self {
+    pub(super) fn new(metrics: Metrics, pulse: Arc<Pulse>) -> Self {
         Worker {
             models: HashMap::new(),
+            asleep: HashMap::new(),
             metrics,
+            pulse,
         }
     }
 
@@ -104,10 +125,13 @@ impl Worker {
         outcome.map_err(|panic| {
             let text = message(panic.as_ref());
             tracing::error!(panic = %text, "the compute worker panicked and is replaced");
-            self.metrics.worker_restarted();
+            self.metrics.worker_restarted(Lost::Panicked);
             // Tensors in an unknown state may panic again while they are dropped.
-            let models = std::mem::take(&mut self.models);
-            if catch_unwind(AssertUnwindSafe(move || drop(models))).is_err() {
+            let lost = (
+                std::mem::take(&mut self.models),
+                std::mem::take(&mut self.asleep),
+            );
+            if catch_unwind(AssertUnwindSafe(move || drop(lost))).is_err() {
                 tracing::error!("dropping the lost worker's models panicked too");
             }
             ctx.stop();
@@ -124,13 +148,31 @@ impl Handler<Load> for Worker {
     type Result = Result<Facts, LoadFailure>;
 
     fn handle(&mut self, load: Load, ctx: &mut Self::Context) -> Self::Result {
+        let pulse = Arc::clone(&self.pulse);
+        let _beat = pulse.begin(Work::Load, Some(&load.model.model));
         // The old one first: two copies of a large model may not fit.
         self.models.remove(&load.model);
-        let built = self.guarded(ctx, |_| (load.build)());
-        let stepper = Stepper::new(built.map_err(LoadFailure::Lost)??);
+        let built = self.guarded(ctx, |worker| -> Result<_, SourceError> {
+            let mut others = worker.models.iter();
+            let twin = others
+                .find(|(other, _)| other.shares_weights(&load.model))
+                .and_then(|(_, other)| other.twin());
+            let mut stepper = match twin {
+                Some(twin) => twin,
+                None => Stepper::new((load.build)()?),
+            };
+            let kept = worker.asleep.remove(&load.model);
+            let resumed = kept.is_some_and(|kept| stepper.put_kept(kept));
+            Ok((stepper, resumed))
+        });
+        let (stepper, resumed) = match built {
+            Ok(built) => built.map_err(LoadFailure::Source)?,
+            Err(panic) => return Err(LoadFailure::Lost(panic)),
+        };
         let facts = Facts {
             shape: stepper.kv_shape(),
             weight_bytes: stepper.weight_bytes(),
+            resumed,
         };
         self.models.insert(load.model, stepper);
         Ok(facts)
@@ -141,6 +183,8 @@ impl Handler<Step> for Worker {
     type Result = Result<Vec<Drawn>, StepError>;
 
     fn handle(&mut self, step: Step, ctx: &mut Self::Context) -> Self::Result {
+        let pulse = Arc::clone(&self.pulse);
+        let _beat = pulse.begin(Work::Step, Some(&step.model.model));
         let outcome = self.guarded(ctx, |worker| {
             let model = worker.models.get_mut(&step.model);
             Ok(model.ok_or(StepError::NotLoaded)?.step(&step.plan)?)
@@ -153,6 +197,8 @@ impl Handler<SessionCall> for Worker {
     type Result = Result<SessionReply, StepError>;
 
     fn handle(&mut self, call: SessionCall, ctx: &mut Self::Context) -> Self::Result {
+        let pulse = Arc::clone(&self.pulse);
+        let _beat = pulse.begin(Work::Step, Some(&call.model.model));
         let outcome = self.guarded(ctx, |worker| {
             let model = worker.models.get_mut(&call.model);
             Ok(model.ok_or(StepError::NotLoaded)?.session(call.order)?)
@@ -167,12 +213,16 @@ impl Handler<MemoryCall> for Worker {
     fn handle(&mut self, _: MemoryCall, ctx: &mut Self::Context) -> Self::Result {
         let outcome = self.guarded(ctx, |worker| {
             let mut sum = MemoryReport::default();
-            for report in worker.models.values().map(Stepper::memory) {
+            let awake = worker.models.values().map(Stepper::memory);
+            let asleep = worker.asleep.values().map(|kept| kept.memory);
+            for report in awake.chain(asleep) {
                 sum.prefix_bytes += report.prefix_bytes;
                 sum.prefix_blocks += report.prefix_blocks;
                 sum.prefix_in_use += report.prefix_in_use;
                 sum.parked_bytes += report.parked_bytes;
                 sum.spilled_session_bytes += report.spilled_session_bytes;
+                sum.open_sequences += report.open_sequences;
+                sum.open_bytes += report.open_bytes;
             }
             sum
         });
@@ -184,8 +234,29 @@ impl Handler<Unload> for Worker {
     type Result = ();
 
     fn handle(&mut self, unload: Unload, ctx: &mut Self::Context) {
+        let pulse = Arc::clone(&self.pulse);
+        let _beat = pulse.begin(Work::Load, Some(&unload.model.model));
         // A failure is logged by `guarded`, and then everything is unloaded.
-        let _ = self.guarded(ctx, |worker| drop(worker.models.remove(&unload.model)));
+        let _ = self.guarded(ctx, |worker| {
+            drop(worker.models.remove(&unload.model));
+            drop(worker.asleep.remove(&unload.model));
+        });
+        give_memory_back();
+    }
+}
+
+impl Handler<Sleep> for Worker {
+    type Result = ();
+
+    fn handle(&mut self, sleep: Sleep, ctx: &mut Self::Context) {
+        // A failure is logged by `guarded`, and then nothing is kept: whoever wakes it is told so.
+        let _ = self.guarded(ctx, |worker| {
+            if let Some(mut stepper) = worker.models.remove(&sleep.model)
+                && let Some(kept) = stepper.take_kept()
+            {
+                worker.asleep.insert(sleep.model, kept);
+            }
+        });
         give_memory_back();
     }
 }

@@ -9,13 +9,22 @@ fn user(text: &str) -> Message {
     Message::new(Role::User, text)
 }
 
-/// A table with one answered turn.
+fn engine(place: usize) -> ReplicaId {
+    ReplicaId {
+        model: names().0,
+        load: 1,
+        place,
+    }
+}
+
+/// A table with one answered turn, whose cache is at the first engine.
 fn table() -> (Sessions, ModelId, SessionId) {
     let (model, session) = names();
     let sessions = Sessions::default();
     let mut draft = sessions.begin(&model, &session).unwrap();
     assert!(draft.is_new());
     assert_eq!(draft.hear(vec![user("a")]), 1);
+    sessions.settle(&session, &engine(0));
     draft.commit("b".to_owned(), 5, Some(7));
     (sessions, model, session)
 }
@@ -73,9 +82,11 @@ fn only_what_is_new_is_heard() {
 #[test]
 fn a_lost_session_is_told_once_and_begins_anew() {
     let (sessions, model, session) = table();
-    assert!(!sessions.is_lost(&model, &session));
-    sessions.lost(&model);
-    assert!(sessions.is_lost(&model, &session));
+    sessions.lost(&engine(1));
+    assert!(!sessions.is_lost(&engine(0), &session), "another engine's");
+    assert_eq!(sessions.home(&model, &session), Some(engine(0)));
+    sessions.lost(&engine(0));
+    assert!(sessions.is_lost(&engine(0), &session));
     assert_eq!(sessions.known(&model, &session, true), None);
     let gone = sessions.begin(&model, &session).unwrap_err();
     assert_eq!(gone, SessionError::Unknown(session.clone()));
@@ -88,7 +99,7 @@ fn a_lost_session_is_told_once_and_begins_anew() {
 fn a_turn_that_ends_after_the_loss_does_not_bring_the_session_back() {
     let (sessions, model, session) = table();
     let draft = sessions.begin(&model, &session).unwrap();
-    sessions.lost(&model);
+    sessions.lost(&engine(0));
     draft.commit("c".to_owned(), 9, None);
     assert_eq!(sessions.known(&model, &session, true), None);
     assert!(sessions.begin(&model, &session).is_err());
@@ -96,7 +107,8 @@ fn a_turn_that_ends_after_the_loss_does_not_bring_the_session_back() {
     // A first turn that fails with the device never was a session.
     let fresh: SessionId = "t".parse().unwrap();
     let draft = sessions.begin(&model, &fresh).unwrap();
-    sessions.lost(&model);
+    sessions.settle(&fresh, &engine(0));
+    sessions.lost(&engine(0));
     drop(draft);
     assert!(sessions.begin(&model, &fresh).unwrap().is_new());
 }
