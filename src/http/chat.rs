@@ -7,8 +7,9 @@ use actix_web::{HttpRequest, HttpResponse};
 
 use super::body;
 use super::generate::{Job, Prepared, answer, begin, find_model, off_thread};
+use super::remote::{Sent, send_on};
 use super::serve::State;
-use super::wire::{ApiError, ChatAsk, Endpoint};
+use super::wire::{ApiError, ChatAsk, Endpoint, Fields};
 use crate::text::RenderOptions;
 
 /// Answers a chat.
@@ -17,23 +18,26 @@ pub(super) async fn complete(
     req: HttpRequest,
     payload: Payload,
 ) -> HttpResponse {
-    let mut job = Job::new(&state, &req, Endpoint::Chat);
-    match prepare(&state, &req, payload, &mut job).await {
+    let job = Job::new(&state, &req, Endpoint::Chat);
+    let fields = match body::json(req.headers(), payload, state.body_limit).await {
+        Ok(fields) => fields,
+        Err(error) => return job.refuse(error),
+    };
+    let (fields, mut job) = match send_on(&state, &req, Endpoint::Chat, fields, job).await {
+        Sent::Here(fields, job) => (fields, *job),
+        Sent::There(response) => return response,
+    };
+    match prepare(&state, fields, &mut job).await {
         Ok(prepared) => answer(&state, job, Endpoint::Chat, prepared).await,
         Err(error) => job.refuse(error),
     }
 }
 
-async fn prepare(
-    state: &State,
-    req: &HttpRequest,
-    payload: Payload,
-    job: &mut Job,
-) -> Result<Prepared, ApiError> {
-    let fields = body::json(req.headers(), payload, state.body_limit).await?;
+async fn prepare(state: &State, fields: Fields, job: &mut Job) -> Result<Prepared, ApiError> {
     let (ask, unknown) = ChatAsk::read(fields)?;
-    job.log_unknown(&unknown);
+    job.unknown(state, &unknown)?;
     let model = find_model(state, job, ask.shared.model.as_deref()).await?;
+    model.keep_for(ask.shared.keep_alive);
     let options = RenderOptions {
         now: Some(SystemTime::now()),
         ..RenderOptions::default()

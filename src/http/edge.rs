@@ -7,12 +7,15 @@ use std::time::Instant;
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::error::InternalError;
+use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::web::{Bytes, Data};
 use actix_web::{Error, HttpMessage, HttpResponse};
 
 use super::guard::Pass;
+use super::keys::Caller;
+use super::limits::{self, Account, Permit};
 use super::respond;
 use super::routes::label;
 use super::serve::State;
@@ -40,22 +43,31 @@ pub(super) async fn edge(
     let id = sent
         .and_then(|id| id.parse().ok())
         .unwrap_or_else(RequestId::random);
-    let count = Count::new(&state, label(req.path()), &id);
+    // Not `req.path()`, which may spell a route with escapes that the router resolves.
+    let path = req.match_info().as_str();
+    let mut count = Count::new(&state, label(path), &id);
     let mut extra = HeaderMap::new();
     if let Ok(value) = HeaderValue::from_str(id.as_str()) {
         extra.insert(REQUEST_ID, value);
     }
     share(&state, req.headers(), &mut extra);
-    match state.guard.check(req.method(), req.path(), req.headers()) {
-        Err(error) => {
-            state.runtime.metrics().rejected(match error.status {
-                401 => "unauthorized",
-                _ => "forbidden",
-            });
-            return Ok(count.track(req.into_response(respond::error(&error)), extra));
-        }
+    let entered = match state.guard.check(req.method(), path, req.headers()) {
         Ok(Pass::Preflight) => return Ok(count.track(req.into_response(preflight()), extra)),
-        Ok(Pass::Request) => {}
+        Ok(Pass::Open) => Ok(()),
+        Ok(Pass::Request(caller)) => {
+            let entered = count.enter(&caller, req.method());
+            req.extensions_mut().insert(caller);
+            entered
+        }
+        Err(error) => Err(error),
+    };
+    if let Err(error) = entered {
+        state.runtime.metrics().rejected(match error.status {
+            401 => "unauthorized",
+            429 => "rate_limited",
+            _ => "forbidden",
+        });
+        return Ok(count.track(req.into_response(respond::error(&error)), extra));
     }
     req.extensions_mut().insert(id);
     req.extensions_mut().insert(Deadline(deadline));
@@ -70,6 +82,7 @@ pub(super) async fn edge(
         Err(_) => {
             // The request is gone with the future that held it, so the answer goes out as an error.
             let mut response = respond::error(&ApiError::timeout());
+            count.show(response.headers_mut());
             set(&mut response, extra);
             count.end(response.status().as_u16());
             Err(InternalError::from_response("timeout", response).into())
@@ -82,8 +95,10 @@ fn share(state: &State, headers: &HeaderMap, extra: &mut HeaderMap) {
     if let Some(origin) = state.guard.allowed_origin(headers) {
         extra.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
         extra.insert(header::VARY, HeaderValue::from_static("Origin"));
-        let shown = HeaderValue::from_static("x-request-id, retry-after");
-        extra.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, shown);
+        let shown = format!("x-request-id, retry-after, {}", limits::SHOWN);
+        if let Ok(shown) = HeaderValue::try_from(shown) {
+            extra.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, shown);
+        }
     }
 }
 
@@ -92,7 +107,7 @@ fn preflight() -> HttpResponse {
         .insert_header((header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, DELETE"))
         .insert_header((
             header::ACCESS_CONTROL_ALLOW_HEADERS,
-            "authorization, content-type, x-request-id",
+            "authorization, content-type, x-request-id, traceparent, tracestate",
         ))
         .insert_header((header::ACCESS_CONTROL_MAX_AGE, "600"))
         .finish()
@@ -111,6 +126,10 @@ struct Count {
     route: &'static str,
     started: Instant,
     id: RequestId,
+    /// Whose limits it is under, when it is work.
+    account: Option<Account>,
+    /// It counts as one of its caller's requests until it is over.
+    _permit: Option<Permit>,
 }
 
 impl Count {
@@ -122,6 +141,26 @@ impl Count {
             route,
             started: Instant::now(),
             id: id.clone(),
+            account: None,
+            _permit: None,
+        }
+    }
+
+    /// Puts a request under the limits of its caller. Looking at what there is is free, so that a client which has used
+    /// up its share can still be watched.
+    fn enter(&mut self, caller: &Caller, method: &Method) -> Result<(), ApiError> {
+        if method != Method::POST {
+            return Ok(());
+        }
+        self.account = Some(caller.account.clone());
+        self._permit = Some(caller.account.enter(self.started)?);
+        Ok(())
+    }
+
+    /// Tells what is left of the limits.
+    fn show(&self, headers: &mut HeaderMap) {
+        if let Some(account) = &self.account {
+            account.show(headers, Instant::now());
         }
     }
 
@@ -130,6 +169,7 @@ impl Count {
         mut response: ServiceResponse<BoxBody>,
         extra: HeaderMap,
     ) -> ServiceResponse<Counted> {
+        self.show(response.headers_mut());
         set(response.response_mut(), extra);
         let status = response.status().as_u16();
         response.map_body(|_, body| Counted {

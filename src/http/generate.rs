@@ -8,21 +8,26 @@ use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 use futures_util::future::try_join_all;
 
 use super::edge::Deadline;
+use super::keys::Caller;
 use super::logprobs::Teller;
 use super::models::{unix_seconds, unknown};
 use super::respond;
 use super::serve::State;
+use super::settings::UnknownFields;
 use super::stream::{self, Stream};
 use super::trail::Trail;
 use super::wire::{ApiError, Choice, Endpoint, Envelope, Shared, Timings, UsageOut};
 use crate::ids::{ModelId, RequestId, SessionId, TokenId};
-use crate::runtime::{self, Ask, Draft, Finish, ServedModel, TokenPiece};
+use crate::runtime::{self, Ask, Draft, Finish, Held, ServedModel, TokenPiece};
 use crate::sample::{SamplingParams, StopMatcher};
+use crate::sched::Standing;
+use crate::telemetry::TraceParent;
 
 /// A request under way, as handlers hand it on.
 pub(super) struct Job {
     pub(super) id: RequestId,
     pub(super) deadline: Instant,
+    pub(super) caller: Arc<Caller>,
     pub(super) trail: Trail,
 }
 
@@ -35,10 +40,12 @@ impl Job {
             .extensions()
             .get::<Deadline>()
             .map(|deadline| deadline.0);
-        let who = state.guard.who();
+        let caller = req.extensions().get::<Arc<Caller>>().cloned();
+        let caller = caller.unwrap_or_else(|| Arc::clone(state.guard.anybody()));
         Job {
-            trail: Trail::new(&state.runtime, id.clone(), endpoint.route(), who),
+            trail: Trail::new(&state.runtime, id.clone(), endpoint, &caller, parent(req)),
             id,
+            caller,
             deadline: deadline.unwrap_or_else(|| Instant::now() + state.timeout),
         }
     }
@@ -49,18 +56,36 @@ impl Job {
         respond::error(&error)
     }
 
-    /// Tells developers what a body said that nobody reads.
-    pub(super) fn log_unknown(&self, fields: &[String]) {
-        if !fields.is_empty() {
-            let some: Vec<&str> = fields.iter().take(16).map(String::as_str).collect();
-            tracing::debug!(request = self.id.as_str(), fields = ?some, "unknown fields were passed over");
+    /// Refuses what a body said that nobody reads, or tells developers of it.
+    pub(super) fn unknown(&self, state: &State, fields: &[String]) -> Result<(), ApiError> {
+        let Some(first) = fields.first() else {
+            return Ok(());
+        };
+        if state.unknown_fields == UnknownFields::Refuse {
+            let shown: String = first.chars().take(96).collect();
+            let text =
+                format!("there is no field {shown:?}: see docs/api.md for those that there are");
+            return Err(ApiError::new(400, "unknown_parameter", text).about(shown));
         }
+        let some: Vec<&str> = fields.iter().take(16).map(String::as_str).collect();
+        tracing::debug!(request = self.id.as_str(), fields = ?some, "unknown fields were passed over");
+        Ok(())
     }
+}
+
+/// The span that the request is a part of.
+fn parent(req: &HttpRequest) -> TraceParent {
+    let text = |name| {
+        req.headers()
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+    };
+    TraceParent::of(text("traceparent"), text("tracestate"))
 }
 
 /// A request that was read, its prompts as ids.
 pub(super) struct Prepared {
-    pub(super) model: Arc<ServedModel>,
+    pub(super) model: Held,
     pub(super) prompts: Vec<Vec<TokenId>>,
     /// How many of a prompt's first tokens are the system message.
     pub(super) system_tokens: usize,
@@ -80,7 +105,7 @@ pub(super) struct Running {
 /// What all choices of an answer share.
 pub(super) struct Telling {
     pub(super) envelope: Envelope,
-    pub(super) model: Arc<ServedModel>,
+    pub(super) model: Held,
     pub(super) logprobs: bool,
     pub(super) token_ids: bool,
     pub(super) include_usage: bool,
@@ -91,7 +116,7 @@ pub(super) async fn find_model(
     state: &State,
     job: &mut Job,
     name: Option<&str>,
-) -> Result<Arc<ServedModel>, ApiError> {
+) -> Result<Held, ApiError> {
     job.trail.model(name.unwrap_or_default());
     let model = by_name(state, name).await?;
     job.trail.model(model.id.as_str());
@@ -99,10 +124,7 @@ pub(super) async fn find_model(
 }
 
 /// The model of this name. Only names of models are looked up: a path would let clients open files.
-pub(super) async fn by_name(
-    state: &State,
-    name: Option<&str>,
-) -> Result<Arc<ServedModel>, ApiError> {
+pub(super) async fn by_name(state: &State, name: Option<&str>) -> Result<Held, ApiError> {
     if let Some(name) = name.filter(|name| name.parse::<ModelId>().is_err()) {
         return Err(unknown(name));
     }
@@ -140,13 +162,14 @@ pub(super) async fn answer(
     endpoint: Endpoint,
     prepared: Prepared,
 ) -> HttpResponse {
-    let (model, shared) = (Arc::clone(&prepared.model), prepared.shared.clone());
+    let (model, shared) = (prepared.model.clone(), prepared.shared.clone());
     job.trail
         .prompt(prepared.prompts.iter().map(Vec::len).sum());
-    let running = match start(state, &job.id, prepared).await {
+    let running = match start(state, &job, prepared).await {
         Ok(running) => running,
         Err(error) => return job.refuse(endpoint.rename(error)),
     };
+    job.trail.charge_prompt();
     let created = unix_seconds(SystemTime::now());
     let name = model.id.to_string();
     let telling = Telling {
@@ -166,11 +189,7 @@ pub(super) async fn answer(
 }
 
 /// Submits every choice; if one is refused, those before it are dropped and so cancelled.
-async fn start(
-    state: &State,
-    id: &RequestId,
-    prepared: Prepared,
-) -> Result<Vec<Running>, ApiError> {
+async fn start(state: &State, job: &Job, prepared: Prepared) -> Result<Vec<Running>, ApiError> {
     let Prepared {
         model,
         prompts,
@@ -189,7 +208,7 @@ async fn start(
                 None => rand::random(),
             };
             let ask = Ask {
-                id: id.clone(),
+                id: job.id.clone(),
                 prompt: prompt.clone(),
                 max_tokens: shared.max_tokens.or(default),
                 ignore_eos: shared.ignore_eos,
@@ -199,8 +218,13 @@ async fn start(
                 },
                 kv: shared.kv.clone(),
                 system_tokens,
-                tenant: state.guard.tenant().to_owned(),
+                tenant: job.caller.tenant.clone(),
                 session: None,
+                standing: Standing {
+                    priority: shared.priority,
+                    key: job.caller.name.clone(),
+                    deadline: shared.deadline,
+                },
             };
             let request = match &mut draft {
                 Some(draft) => model.turn(ask, draft)?,
@@ -246,6 +270,7 @@ async fn whole(
         prompts.into_iter().zip(told).enumerate()
     {
         trail.generated(finish.usage.completion_tokens);
+        trail.finished(first, &finish);
         let mut choice = Choice::whole(telling.envelope.endpoint(), index, text);
         choice.finish_reason = Some(finish.reason);
         choice.kv = several.then(|| finish.kv.clone());

@@ -4,57 +4,62 @@
 //! rebinding); a server that only listens here refuses both by the names in the headers.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderMap, HeaderValue};
-use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
 
+use super::keys::{Caller, Keys};
+use super::routes::label;
 use super::wire::ApiError;
-use crate::units::Secret;
 
 /// Routes that need no key: they say nothing but whether the process lives.
 pub(super) const OPEN: [&str; 2] = ["/health", "/ready"];
 
+/// Routes that look into the engine or tell it what to hold: they need a key of the scope `manage`.
+const MANAGE: [&str; 5] = [
+    "/v1/models/{id}/load",
+    "/v1/models/{id}/unload",
+    "/v1/models/{id}/sleep",
+    "/v1/models/{id}/wake",
+    "/v1/debug/trace",
+];
+
 /// The rules of one server.
 #[derive(Debug)]
 pub(super) struct Guard {
-    /// Digest of the key: of equal length whatever was sent, so that comparing takes equally long.
-    key: Option<[u8; 32]>,
+    keys: Keys,
     bound: IpAddr,
     origins: Vec<String>,
 }
 
 /// What the checks allow.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(super) enum Pass {
     /// To be answered.
-    Request,
+    Request(Arc<Caller>),
+    /// To be answered, whoever asks.
+    Open,
     /// A browser asks whether a page may ask: answered without any work.
     Preflight,
 }
 
 impl Guard {
     /// The rules for a server that listens on `bound`.
-    pub(super) fn new(key: Option<&Secret>, bound: IpAddr, origins: &[String]) -> Self {
+    pub(super) fn new(keys: Keys, bound: IpAddr, origins: &[String]) -> Self {
         Guard {
-            key: key.map(|key| digest(key.expose())),
+            keys,
             bound,
             origins: origins.to_vec(),
         }
     }
 
-    /// Who asks, for the audit record.
-    pub(super) fn who(&self) -> &'static str {
-        if self.key.is_some() { "key" } else { "local" }
+    /// Whoever asks without a key.
+    pub(super) fn anybody(&self) -> &Arc<Caller> {
+        self.keys.anybody()
     }
 
-    /// Whose caches a request may share: those of the one key, or of everyone when there is none.
-    pub(super) fn tenant(&self) -> &'static str {
-        if self.key.is_some() { "key" } else { "" }
-    }
-
-    /// Whether a request may be answered.
+    /// Whether a request may be answered. `path` is the one that chooses the route, with its escapes resolved.
     pub(super) fn check(
         &self,
         method: &Method,
@@ -67,10 +72,15 @@ impl Guard {
         if cross.is_some() && method == Method::OPTIONS && asks_first {
             return Ok(Pass::Preflight);
         }
-        if !OPEN.contains(&path) {
-            self.key(headers)?;
+        if OPEN.contains(&path) {
+            return Ok(Pass::Open);
         }
-        Ok(Pass::Request)
+        let caller = self.key(headers)?;
+        if MANAGE.contains(&label(path)) && !caller.manage {
+            let text = "this route needs a key with the scope \"manage\", and this one has not: add it in the key file";
+            return Err(ApiError::new(403, "scope_missing", text));
+        }
+        Ok(Pass::Request(Arc::clone(caller)))
     }
 
     /// The foreign origin that may read the answer.
@@ -133,10 +143,10 @@ impl Guard {
         Err(ApiError::new(403, "origin_not_allowed", text))
     }
 
-    fn key(&self, headers: &HeaderMap) -> Result<(), ApiError> {
-        let Some(expected) = &self.key else {
-            return Ok(());
-        };
+    fn key(&self, headers: &HeaderMap) -> Result<&Arc<Caller>, ApiError> {
+        if self.keys.is_open() {
+            return Ok(self.keys.anybody());
+        }
         let sent = headers
             .get(header::AUTHORIZATION)
             .and_then(|value| value.to_str().ok());
@@ -144,29 +154,28 @@ impl Guard {
             let (scheme, key) = text.split_once(' ')?;
             scheme.eq_ignore_ascii_case("bearer").then_some(key.trim())
         });
-        match bearer {
-            Some(key) if bool::from(digest(key).ct_eq(expected)) => Ok(()),
-            Some(_) => Err(ApiError::new(
-                401,
-                "invalid_api_key",
-                "the api key is not the right one",
-            )),
-            None => {
-                let text = "an api key is needed: send it as \"Authorization: Bearer <key>\"";
-                Err(ApiError::new(401, "missing_api_key", text))
-            }
-        }
+        let Some(key) = bearer else {
+            let text = "an api key is needed: send it as \"Authorization: Bearer <key>\"";
+            return Err(ApiError::new(401, "missing_api_key", text));
+        };
+        self.keys.find(key).ok_or_else(|| {
+            ApiError::new(401, "invalid_api_key", "the api key is not the right one")
+        })
     }
-}
-
-fn digest(text: &str) -> [u8; 32] {
-    Sha256::digest(text.as_bytes()).into()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::limits::Rules;
+    use crate::units::Secret;
     use actix_web::http::header::HeaderName;
+
+    fn rules(key: Option<&str>, bound: &str, origins: &[String]) -> Guard {
+        let key = key.and_then(Secret::new);
+        let keys = Keys::new(key.as_ref(), Rules::default());
+        Guard::new(keys, bound.parse().unwrap(), origins)
+    }
 
     fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
         let mut map = HeaderMap::new();
@@ -186,7 +195,7 @@ mod tests {
 
     #[test]
     fn a_server_that_listens_here_is_only_called_by_its_own_names() {
-        let guard = Guard::new(None, "127.0.0.1".parse().unwrap(), &[]);
+        let guard = rules(None, "127.0.0.1", &[]);
         for host in [
             "localhost",
             "LOCALHOST:80",
@@ -214,14 +223,14 @@ mod tests {
         assert_eq!(code(&guard, "/", &[]), Some("host_not_allowed"));
         let twice = [("host", "localhost"), ("host", "evil.example")];
         assert_eq!(code(&guard, "/", &twice), Some("host_not_allowed"));
-        let open = Guard::new(None, "0.0.0.0".parse().unwrap(), &[]);
+        let open = rules(None, "0.0.0.0", &[]);
         assert_eq!(code(&open, "/", &[("host", "model.lan")]), None);
     }
 
     #[test]
     fn only_listed_pages_and_our_own_may_ask() {
         let listed = ["https://app.example".to_owned()];
-        let guard = Guard::new(None, "127.0.0.1".parse().unwrap(), &listed);
+        let guard = rules(None, "127.0.0.1", &listed);
         let from = |origin| [("host", "localhost:8085"), ("origin", origin)];
         for origin in [
             "https://app.example",
@@ -248,16 +257,13 @@ mod tests {
             header::ACCESS_CONTROL_REQUEST_METHOD,
             HeaderValue::from_static("POST"),
         );
-        assert_eq!(
-            guard.check(&Method::OPTIONS, "/", &ask).unwrap(),
-            Pass::Preflight
-        );
+        let pass = guard.check(&Method::OPTIONS, "/", &ask).unwrap();
+        assert!(matches!(pass, Pass::Preflight), "{pass:?}");
     }
 
     #[test]
     fn every_path_but_the_open_ones_needs_the_key() {
-        let secret = Secret::new("right").unwrap();
-        let guard = Guard::new(Some(&secret), "127.0.0.1".parse().unwrap(), &[]);
+        let guard = rules(Some("right"), "127.0.0.1", &[]);
         let with = |key| [("host", "localhost"), ("authorization", key)];
         for path in [
             "/v1/models",

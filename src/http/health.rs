@@ -9,7 +9,7 @@ use super::respond;
 use super::serve::State;
 use crate::telemetry::CONTENT_TYPE;
 
-/// Whether the process works: 503 when an engine stalls or lost its model.
+/// Whether the process works: 503 when an engine stalls or lost its model. Looks at heartbeats and wakes nothing.
 pub(super) async fn health(state: Data<State>) -> HttpResponse {
     match state.runtime.unhealthy() {
         None => respond::json(StatusCode::OK, &json!({ "status": "ok" })),
@@ -24,7 +24,7 @@ pub(super) async fn health(state: Data<State>) -> HttpResponse {
     }
 }
 
-/// Whether work may be sent: 503 while models load, and from the start of a shutdown.
+/// Whether work may be sent: 503 while models load, when a heartbeat is stale, and from the start of a shutdown.
 pub(super) async fn ready(state: Data<State>) -> HttpResponse {
     let (status, text) = if state.runtime.draining() {
         (StatusCode::SERVICE_UNAVAILABLE, "draining")
@@ -32,6 +32,8 @@ pub(super) async fn ready(state: Data<State>) -> HttpResponse {
         (StatusCode::SERVICE_UNAVAILABLE, "loading")
     } else if state.runtime.unhealthy().is_some() {
         (StatusCode::SERVICE_UNAVAILABLE, "unhealthy")
+    } else if state.runtime.reloading().is_some() {
+        (StatusCode::SERVICE_UNAVAILABLE, "loading")
     } else {
         (StatusCode::OK, "ready")
     };
@@ -42,5 +44,5 @@ pub(super) async fn ready(state: Data<State>) -> HttpResponse {
 pub(super) async fn metrics(state: Data<State>) -> HttpResponse {
     HttpResponse::Ok()
         .insert_header((header::CONTENT_TYPE, CONTENT_TYPE))
-        .body(state.runtime.metrics().encode())
+        .body(state.runtime.scrape())
 }

@@ -3,7 +3,7 @@
 //! [`serve`] binds and hands back a [`Server`] to await. A request passes `edge` (its id, who may ask, how long it may
 //! take, what is counted), is read by `wire` into narrow types, becomes sequences in `generate`, and is told back by
 //! `chat`, `completion` or `stream`. A stream owns its generations: when the client leaves it is dropped, and the
-//! work ends with the step in flight.
+//! work ends with the step in flight. A request for a model that has replicas elsewhere may be sent on to one by `remote`.
 #![deny(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -23,13 +23,17 @@
 mod body;
 mod chat;
 mod completion;
+mod debug;
 mod edge;
 mod generate;
 mod guard;
 mod health;
+mod keys;
+mod limits;
 mod logprobs;
 mod models;
 mod readiness;
+mod remote;
 mod respond;
 mod routes;
 mod serve;
@@ -40,7 +44,8 @@ mod tokens;
 mod trail;
 mod wire;
 
+pub use keys::KeyFileError;
 pub use readiness::Readiness;
 pub use routes::ROUTES;
-pub use serve::{HttpError, Server, serve};
-pub use settings::Config;
+pub use serve::{Closer, HttpError, Server, serve};
+pub use settings::{Config, UnknownFields};

@@ -5,14 +5,20 @@ use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, Route};
 
 use super::wire::ApiError;
-use super::{chat, completion, health, models, respond, sessions, tokens};
+use super::{chat, completion, debug, health, models, respond, sessions, tokens};
 
 /// All routes: method and path. `{id}` stands for a model's name, `{name}` for a session's.
-pub const ROUTES: [(&str, &str); 16] = [
+pub const ROUTES: [(&str, &str); 22] = [
     ("POST", "/v1/chat/completions"),
     ("POST", "/v1/completions"),
     ("GET", "/v1/models"),
+    // Before the names of models, or it would be one.
+    ("GET", "/v1/models/events"),
     ("GET", "/v1/models/{id}"),
+    ("POST", "/v1/models/{id}/load"),
+    ("POST", "/v1/models/{id}/unload"),
+    ("POST", "/v1/models/{id}/sleep"),
+    ("POST", "/v1/models/{id}/wake"),
     ("GET", "/v1/ps"),
     ("GET", "/v1/sessions"),
     ("GET", "/v1/sessions/{name}"),
@@ -22,6 +28,7 @@ pub const ROUTES: [(&str, &str); 16] = [
     ("POST", "/v1/sessions/{name}/restore"),
     ("POST", "/tokenize"),
     ("POST", "/detokenize"),
+    ("POST", "/v1/debug/trace"),
     ("GET", "/metrics"),
     ("GET", "/health"),
     ("GET", "/ready"),
@@ -74,6 +81,11 @@ fn handler(method: &str, path: &str) -> Option<Route> {
         ("POST", "/v1/chat/completions") => web::post().to(chat::complete),
         ("POST", "/v1/completions") => web::post().to(completion::complete),
         ("GET", "/v1/models") => web::get().to(models::list),
+        ("GET", "/v1/models/events") => web::get().to(models::events),
+        ("POST", "/v1/models/{id}/load") => web::post().to(models::load),
+        ("POST", "/v1/models/{id}/unload") => web::post().to(models::unload),
+        ("POST", "/v1/models/{id}/sleep") => web::post().to(models::sleep),
+        ("POST", "/v1/models/{id}/wake") => web::post().to(models::wake),
         ("GET", "/v1/models/{id}") => web::get().to(models::one),
         ("GET", "/v1/ps") => web::get().to(models::states),
         ("GET", "/v1/sessions") => web::get().to(sessions::list),
@@ -84,6 +96,7 @@ fn handler(method: &str, path: &str) -> Option<Route> {
         ("POST", "/v1/sessions/{name}/restore") => web::post().to(sessions::restore),
         ("POST", "/tokenize") => web::post().to(tokens::tokenize),
         ("POST", "/detokenize") => web::post().to(tokens::detokenize),
+        ("POST", "/v1/debug/trace") => web::post().to(debug::trace),
         ("GET", "/metrics") => web::get().to(health::metrics),
         ("GET", "/health") => web::get().to(health::health),
         ("GET", "/ready") => web::get().to(health::ready),
@@ -116,6 +129,8 @@ mod tests {
             assert_eq!(label(path), path);
         }
         assert_eq!(label("/v1/models/a:b"), "/v1/models/{id}");
+        assert_eq!(label("/v1/models/events"), "/v1/models/events");
+        assert_eq!(label("/v1/models/a/sleep"), "/v1/models/{id}/sleep");
         assert_eq!(label("/v1/sessions/a"), "/v1/sessions/{name}");
         assert_eq!(label("/v1/sessions/a/fork"), "/v1/sessions/{name}/fork");
         for path in [

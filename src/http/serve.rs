@@ -3,6 +3,7 @@
 use std::future::IntoFuture;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use actix_web::dev::ServerHandle;
@@ -12,11 +13,18 @@ use actix_web::{App, HttpServer};
 
 use super::edge::edge;
 use super::guard::Guard;
+use super::keys::{KeyFileError, Keys};
+use super::limits::Rules;
 use super::readiness::Readiness;
+use super::remote::{self, Remotes};
 use super::routes::routes;
-use super::settings::Config;
+use super::settings::{Config, UnknownFields};
 use crate::runtime::Runtime;
 use crate::sample::Defaults;
+use crate::telemetry::Metrics;
+
+/// How long the last bytes of the last answer may take, once it was handed to its connection.
+const FLUSH: Duration = Duration::from_millis(300);
 
 /// How long the head of a request may take to come.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -32,9 +40,23 @@ pub enum HttpError {
     PortTaken(SocketAddr),
     /// Everybody could use it.
     #[error(
-        "http.host {0} can be reached from other machines: set http.api_key, or listen on 127.0.0.1"
+        "http.host {0} can be reached from other machines: set http.api_key or http.keys_file, or listen on 127.0.0.1"
     )]
     NoKey(IpAddr),
+    /// The key of a replica elsewhere is not where the settings say.
+    #[error("runtime.remotes, {entry:?}: the key cannot be read: {reason}")]
+    RemoteKey {
+        /// The entry.
+        entry: String,
+        /// The variable or file, and what is wrong with it.
+        reason: String,
+    },
+    /// Nothing can be sent to replicas elsewhere.
+    #[error("the client for runtime.remotes cannot be made: {0}")]
+    Client(String),
+    /// The key file is of no use.
+    #[error("http.keys_file: {0}")]
+    Keys(#[from] KeyFileError),
     /// The system refuses the address.
     #[error("cannot listen on {address}: {source}; check http.host and http.port")]
     Bind {
@@ -51,8 +73,10 @@ pub(super) struct State {
     pub(super) sampling: Defaults,
     pub(super) readiness: Readiness,
     pub(super) guard: Guard,
+    pub(super) remotes: Arc<Remotes>,
     pub(super) body_limit: usize,
     pub(super) timeout: Duration,
+    pub(super) unknown_fields: UnknownFields,
     pub(super) started: SystemTime,
 }
 
@@ -61,6 +85,7 @@ pub(super) struct State {
 pub struct Server {
     address: SocketAddr,
     server: actix_web::dev::Server,
+    metrics: Metrics,
 }
 
 impl Server {
@@ -75,6 +100,37 @@ impl Server {
     /// come back, and streams end as their sequences do.
     pub fn handle(&self) -> ServerHandle {
         self.server.handle()
+    }
+
+    /// What closes it once the runtime has drained.
+    pub fn closer(&self) -> Closer {
+        Closer {
+            handle: self.server.handle(),
+            metrics: self.metrics.clone(),
+        }
+    }
+}
+
+/// Closes a [`Server`].
+pub struct Closer {
+    handle: ServerHandle,
+    metrics: Metrics,
+}
+
+impl Closer {
+    /// Closes the listener and waits until all answers are sent. A client that only keeps its connection for later is
+    /// not waited for.
+    pub async fn close(self) {
+        let idle = async {
+            while self.metrics.in_flight() > 0 {
+                tokio::time::sleep(FLUSH / 10).await;
+            }
+            tokio::time::sleep(FLUSH).await;
+        };
+        tokio::select! {
+            () = self.handle.stop(true) => {}
+            () = idle => {}
+        }
     }
 }
 
@@ -97,18 +153,34 @@ pub fn serve(
     sampling: Defaults,
     readiness: Readiness,
 ) -> Result<Server, HttpError> {
-    if !config.host.is_loopback() && config.api_key.is_none() {
+    let rules = Rules {
+        requests: config.requests_per_minute,
+        tokens: config.tokens_per_minute,
+        concurrent: config.concurrent_requests,
+        burst: config.rate_burst.get(),
+    };
+    let mut keys = Keys::new(config.api_key.as_ref(), rules);
+    if let Some(path) = &config.keys_file {
+        keys.add_file(path, rules)?;
+    }
+    if !config.host.is_loopback() && keys.is_open() {
         return Err(HttpError::NoKey(config.host));
     }
     let drain = runtime.config().drain_timeout.get();
-    let guard = Guard::new(config.api_key.as_ref(), config.host, &config.cors_origins);
+    let guard = Guard::new(keys, config.host, &config.cors_origins);
+    let remotes = Arc::new(Remotes::new(runtime.config())?);
+    let interval = runtime.config().remote_interval.get();
+    let watching = remote::watch(Arc::downgrade(&remotes), runtime.clone(), interval);
+    let metrics = runtime.metrics().clone();
     let state = Data::new(State {
         runtime,
         sampling,
         readiness,
         guard,
+        remotes,
         body_limit: usize::try_from(config.body_limit.bytes()).unwrap_or(usize::MAX),
         timeout: config.request_timeout.get(),
+        unknown_fields: config.unknown_fields,
         started: SystemTime::now(),
     });
     let app = move || {
@@ -132,8 +204,10 @@ pub fn serve(
             _ => HttpError::Bind { address, source },
         })?;
     let address = server.addrs().first().copied().unwrap_or(address);
+    actix_web::rt::spawn(watching);
     Ok(Server {
         address,
         server: server.run(),
+        metrics,
     })
 }

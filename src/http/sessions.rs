@@ -1,7 +1,5 @@
 //! `/v1/sessions`: conversations whose caches outlive their requests.
 
-use std::sync::Arc;
-
 use actix_web::http::StatusCode;
 use actix_web::web::{Data, Path, Payload, Query};
 use actix_web::{HttpRequest, HttpResponse};
@@ -13,7 +11,7 @@ use super::serve::State;
 use super::wire::{ApiError, session_id};
 use super::{body, respond};
 use crate::ids::SessionId;
-use crate::runtime::{ServedModel, SessionLine, Sessions};
+use crate::runtime::{Held, ServedModel, SessionLine, Sessions};
 
 /// `?model=`.
 #[derive(Debug, Deserialize)]
@@ -123,10 +121,7 @@ async fn restored(state: &State, req: &HttpRequest, name: &str) -> Result<Value,
 }
 
 /// The sessions, and the model that was asked for.
-async fn of<'a>(
-    state: &'a State,
-    req: &HttpRequest,
-) -> Result<(&'a Sessions, Arc<ServedModel>), ApiError> {
+async fn of<'a>(state: &'a State, req: &HttpRequest) -> Result<(&'a Sessions, Held), ApiError> {
     let which = Query::<Which>::from_query(req.query_string());
     let which =
         which.map_err(|error| ApiError::bad("model", format!("cannot be read: {error}")))?;

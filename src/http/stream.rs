@@ -170,6 +170,7 @@ impl Stream {
                 .completion_tokens
                 .saturating_sub(state.recorded);
             self.job.trail.generated(untold);
+            self.job.trail.finished(state.first, &finish);
             state.finish = Some(finish);
         }
     }

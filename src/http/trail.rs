@@ -1,16 +1,24 @@
-//! The audit record of a generation, written when it is over, however it ended.
+//! What a generation leaves behind when it is over, however it ended: its audit record, its trace, and what it is
+//! charged for.
 
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
-use super::wire::ApiError;
+use super::keys::Caller;
+use super::limits::Account;
+use super::wire::{ApiError, Endpoint};
 use crate::ids::RequestId;
-use crate::runtime::Runtime;
-use crate::telemetry::{Outcome, Record};
+use crate::runtime::{Finish, Runtime};
+use crate::sched::FinishReason;
+use crate::telemetry::{Outcome, Record, RequestTrace, Stages, TraceParent};
 
 /// What is known so far. Dropped without an outcome, the client has left.
 pub(super) struct Trail {
     runtime: Runtime,
+    account: Account,
     record: Record,
+    started: SystemTime,
+    /// Absent when traces go nowhere.
+    trace: Option<RequestTrace>,
 }
 
 impl Trail {
@@ -18,16 +26,32 @@ impl Trail {
     pub(super) fn new(
         runtime: &Runtime,
         request: RequestId,
-        route: &'static str,
-        who: &str,
+        endpoint: Endpoint,
+        caller: &Caller,
+        parent: TraceParent,
     ) -> Self {
+        let route = endpoint.route();
+        let operation = match endpoint {
+            Endpoint::Chat => "chat",
+            Endpoint::Completion => "text_completion",
+        };
+        let trace = runtime.traces().on().then(|| RequestTrace {
+            parent,
+            id: request.to_string(),
+            route,
+            operation,
+            ..RequestTrace::default()
+        });
         Trail {
             runtime: runtime.clone(),
+            account: caller.account.clone(),
+            started: SystemTime::now(),
+            trace,
             record: Record {
                 at: SystemTime::now(),
                 request,
                 route,
-                who: who.to_owned(),
+                who: caller.name.clone(),
                 model: String::new(),
                 prompt_tokens: 0,
                 output_tokens: 0,
@@ -46,9 +70,37 @@ impl Trail {
         self.record.prompt_tokens = tokens;
     }
 
+    /// The prompts were taken in: they are charged now, for requests that come meanwhile.
+    pub(super) fn charge_prompt(&self) {
+        self.account
+            .charge(self.record.prompt_tokens, Instant::now());
+    }
+
     /// Tokens that were generated.
     pub(super) fn generated(&mut self, tokens: usize) {
         self.record.output_tokens += tokens;
+    }
+
+    /// An answer is complete; `first` says whether it is the first of its prompt.
+    pub(super) fn finished(&mut self, first: bool, finish: &Finish) {
+        let Some(trace) = &mut self.trace else {
+            return;
+        };
+        let usage = &finish.usage;
+        if first {
+            trace.cached_tokens += usage.cached_tokens;
+        }
+        trace.finish_reasons.push(match finish.reason {
+            FinishReason::Stop => "stop",
+            FinishReason::Length => "length",
+        });
+        let now = SystemTime::now();
+        trace.stages.push(Stages {
+            submitted: now.checked_sub(usage.total).unwrap_or(now),
+            queue: usage.queue,
+            first_token: usage.first_token,
+            total: usage.total,
+        });
     }
 
     /// It was answered.
@@ -63,12 +115,28 @@ impl Trail {
         } else {
             Outcome::Refused
         };
+        if let Some(trace) = &mut self.trace {
+            trace.error = Some(error.code);
+        }
     }
 }
 
 impl Drop for Trail {
     fn drop(&mut self) {
-        self.record.at = SystemTime::now();
+        let now = SystemTime::now();
+        self.record.at = now;
+        self.account
+            .charge(self.record.output_tokens, Instant::now());
+        if let Some(mut trace) = self.trace.take() {
+            trace.model.clone_from(&self.record.model);
+            trace.times = Some((self.started, now));
+            trace.prompt_tokens = self.record.prompt_tokens;
+            trace.output_tokens = self.record.output_tokens;
+            if self.record.result == Outcome::Cancelled {
+                trace.error = Some("cancelled");
+            }
+            self.runtime.traces().tell(&trace);
+        }
         self.runtime.audit(self.record.clone());
     }
 }

@@ -59,7 +59,8 @@ fn a_whole_answer_has_counts_cache_and_times() {
     assert_eq!(answer["choices"][0]["text"], "bcd");
     assert_eq!(answer["choices"][0]["finish_reason"], "length");
     let usage = json!({"prompt_tokens": 1, "completion_tokens": 3, "total_tokens": 4,
-        "prompt_tokens_details": {"cached_tokens": 0}});
+        "prompt_tokens_details": {"cached_tokens": 0},
+        "completion_tokens_details": {"accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0}});
     assert_eq!(answer["usage"], usage);
     assert_eq!(answer["kv"]["policy"], "hybrid");
     assert_eq!(answer["kv"]["evicted"], 0);
@@ -208,7 +209,7 @@ fn models_are_listed_with_what_they_are_doing() {
     assert_eq!(fake["state"], "loaded");
     assert_eq!(fake["max_model_len"], 256);
     assert_eq!(fake["root"], "fake");
-    assert_eq!(list["data"][0]["state"], "installed");
+    assert_eq!(list["data"][0]["state"], "unloaded");
     assert_eq!(daemon.get("/v1/models/none").error().1, "model_not_found");
     assert_eq!(daemon.get("/v1/ps").json()["data"][0]["state"], "loaded");
 }

@@ -23,6 +23,10 @@ fn every_route_asks_for_the_key() {
         ("DELETE", TEXT),
     ];
     for (method, path) in ROUTES.into_iter().chain(unknown) {
+        // Its answer has no end; `models.rs` asks it.
+        if path == "/v1/models/events" {
+            continue;
+        }
         let path = path.replace("{id}", "fake").replace("{name}", "s");
         let send = |key: Option<&str>| {
             let call = Call::new(daemon.address, method, &path);

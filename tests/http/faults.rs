@@ -39,7 +39,7 @@ fn leaving_a_stream_ends_its_work() {
         daemon
             .get("/metrics")
             .body
-            .contains("llamahome_cancelled_total 1")
+            .contains("llamahome_cancelled_total{stage=\"decode\"} 1")
     );
 }
 
@@ -87,7 +87,7 @@ fn a_panic_in_a_step_costs_its_requests_and_no_more() {
         daemon
             .get("/metrics")
             .body
-            .contains("llamahome_worker_restarts_total 2")
+            .contains("llamahome_worker_restarts_total{reason=\"panicked\"} 2")
     );
 }
 

@@ -1,11 +1,18 @@
 //! The API as clients meet it: a real daemon in this process, asked over sockets.
 
+mod aborts;
 mod answers;
 mod choices;
 mod edge;
 mod faults;
+mod limits;
+mod models;
 mod real;
 mod refusals;
+mod remote;
 mod sessions;
+mod stalls;
 #[path = "../support/mod.rs"]
 mod support;
+mod traces;
+mod vajra;

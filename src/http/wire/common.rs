@@ -1,9 +1,13 @@
 //! What both endpoints read alike.
 
+use std::time::Duration;
+
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::ids::{BadSessionId, SessionId};
 use crate::kv::KvChoice;
+use crate::runtime::KeepAlive;
 use crate::sample::RawSampling;
 
 use super::fields::wrong;
@@ -39,6 +43,12 @@ pub(in crate::http) struct Shared {
     pub(in crate::http) token_ids: bool,
     /// The conversation to go on with.
     pub(in crate::http) session: Option<SessionId>,
+    /// How long the model is kept after the answer; as configured if absent.
+    pub(in crate::http) keep_alive: Option<KeepAlive>,
+    /// Its class: lower runs first.
+    pub(in crate::http) priority: i32,
+    /// How soon its first token is wanted.
+    pub(in crate::http) deadline: Option<Duration>,
 }
 
 impl Shared {
@@ -68,7 +78,35 @@ impl Shared {
             kv: kv(fields)?,
             token_ids: fields.flag("return_token_ids")?,
             session,
+            keep_alive: keep_alive(fields)?,
+            priority: priority(fields)?,
+            deadline: deadline(fields)?,
         })
+    }
+}
+
+fn keep_alive(fields: &mut Fields) -> Result<Option<KeepAlive>, ApiError> {
+    let Some(value) = fields.take("keep_alive") else {
+        return Ok(None);
+    };
+    let wanted = "seconds, a length of time such as \"5m\", 0 or -1";
+    let time = KeepAlive::deserialize(&value);
+    time.map(Some)
+        .map_err(|_| wrong("keep_alive", &value, wanted))
+}
+
+fn priority(fields: &mut Fields) -> Result<i32, ApiError> {
+    let Some(class) = fields.integer("priority")? else {
+        return Ok(0);
+    };
+    i32::try_from(class)
+        .map_err(|_| ApiError::bad("priority", format!("is {class}, use a 32-bit number")))
+}
+
+fn deadline(fields: &mut Fields) -> Result<Option<Duration>, ApiError> {
+    match fields.count("deadline_ms")? {
+        Some(0) => Err(ApiError::bad("deadline_ms", "is 0, use 1 or more")),
+        wanted => Ok(wanted.map(|ms| Duration::from_millis(ms as u64))),
     }
 }
 
@@ -203,6 +241,12 @@ pub(super) fn refuse_unsupported(fields: &mut Fields) -> Result<(), ApiError> {
         list.is_some_and(|list| list.iter().all(|kind| kind.as_str() == Some("text")))
     };
     let prompted = "describe the functions in the prompt";
+    for (choice, list) in [("tool_choice", "tools"), ("function_call", "functions")] {
+        if fields.has(choice) && !fields.has(list) {
+            let reason = format!("chooses among {list}, and there are none: leave it out");
+            return Err(ApiError::bad(choice, reason));
+        }
+    }
     fields.refuse("tools", prompted, empty)?;
     fields.refuse("functions", prompted, empty)?;
     fields.refuse("tool_choice", prompted, none)?;
@@ -240,8 +284,15 @@ mod tests {
         assert_eq!(shared.kv.policy, Some(PolicyKind::H2o));
         assert_eq!(shared.kv.budget, Some(Budget::Share(0.25)));
         assert_eq!(read(r#"{"stop": "x"}"#).unwrap().stop, ["x"]);
+        let urgent = read(r#"{"priority": -2, "deadline_ms": 1500}"#).unwrap();
+        assert_eq!(urgent.priority, -2);
+        assert_eq!(urgent.deadline, Some(Duration::from_millis(1500)));
         let session = read(r#"{"session": "a-1", "n": 1}"#).unwrap().session;
         assert_eq!(session, "a-1".parse().ok());
+        let kept = |body| read(body).unwrap().keep_alive;
+        assert_eq!(kept(r#"{"keep_alive": -1}"#), Some(KeepAlive::Forever));
+        assert_eq!(kept(r#"{"keep_alive": "5m"}"#), "300".parse().ok());
+        assert_eq!(kept(r#"{"keep_alive": null}"#), None);
     }
 
     #[test]
@@ -268,10 +319,16 @@ mod tests {
             (r#"{"kv": {"unknown": 1}}"#, "kv"),
             (r#"{"kv": {"budget": 0}}"#, "kv"),
             (r#"{"user": 5}"#, "user"),
+            (r#"{"priority": "high"}"#, "priority"),
+            (r#"{"priority": 3000000000}"#, "priority"),
+            (r#"{"deadline_ms": 0}"#, "deadline_ms"),
+            (r#"{"deadline_ms": -1}"#, "deadline_ms"),
             (r#"{"session": 5}"#, "session"),
             (r#"{"session": "a b"}"#, "session"),
             (r#"{"session": "../a"}"#, "session"),
             (r#"{"session": "a", "n": 2}"#, "n"),
+            (r#"{"keep_alive": "soon"}"#, "keep_alive"),
+            (r#"{"keep_alive": true}"#, "keep_alive"),
         ] {
             let error = read(body).unwrap_err();
             assert_eq!(error.param.as_deref(), Some(param), "{body}");
@@ -285,7 +342,7 @@ mod tests {
         for (body, param) in [
             (r#"{"tools": [{}]}"#, "tools"),
             (r#"{"functions": [{}]}"#, "functions"),
-            (r#"{"tool_choice": "required"}"#, "tool_choice"),
+            (r#"{"tools": [], "tool_choice": "required"}"#, "tool_choice"),
             (
                 r#"{"response_format": {"type": "json_object"}}"#,
                 "response_format",
@@ -303,5 +360,7 @@ mod tests {
         let harmless = r#"{"tools": [], "tool_choice": "auto", "response_format": {"type": "text"},
             "modalities": ["text"], "audio": null}"#;
         run(harmless).unwrap();
+        let error = run(r#"{"tool_choice": "auto"}"#).unwrap_err();
+        assert_eq!((error.code, error.status), ("invalid_value", 400));
     }
 }

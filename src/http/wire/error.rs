@@ -1,5 +1,7 @@
 //! Every refusal and failure in one JSON shape, with stable codes.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::runtime::{BadAsk, BadTurn, ModelError, SessionError};
@@ -7,10 +9,13 @@ use crate::sample::BadParam;
 use crate::sched::{Busy, Failure};
 use crate::text::TextError;
 
-/// How many seconds a client is told to wait when the server is busy.
+/// How many seconds a client is told to wait when the server is busy and nothing better is known.
 const RETRY_BUSY: u32 = 1;
 /// The same when the server stops: another one may be up by then.
 const RETRY_STOPPING: u32 = 5;
+
+/// The longest that a client is told to wait for a queue: what was measured is not the future.
+const RETRY_MOST: u32 = 120;
 
 /// What a client is told instead of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,8 +30,36 @@ pub(in crate::http) struct ApiError {
     pub(in crate::http) code: &'static str,
     /// Seconds after which another try makes sense.
     pub(in crate::http) retry_after: Option<u32>,
-    /// Tokens of the prompt and of the context, when they do not fit.
-    pub(in crate::http) counts: Option<(usize, usize)>,
+    /// What programs are told beside.
+    detail: Option<Detail>,
+}
+
+/// Numbers of a refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Detail {
+    /// Tokens of a prompt that does not fit.
+    Prompt { tokens: usize, context: usize },
+    /// The place in the queue that there was none of, and about how long it would have waited there.
+    Queue {
+        position: usize,
+        wait: Option<Duration>,
+    },
+}
+
+impl Detail {
+    fn add_to(self, error: &mut Value) {
+        match self {
+            Detail::Prompt { tokens, context } => {
+                error["prompt_tokens"] = json!(tokens);
+                error["context_length"] = json!(context);
+            }
+            Detail::Queue { position, wait } => {
+                let wait = wait.map(|wait| wait.as_millis() as u64);
+                error["queue_position"] = json!(position);
+                error["estimated_wait_ms"] = json!(wait);
+            }
+        }
+    }
 }
 
 impl ApiError {
@@ -41,7 +74,17 @@ impl ApiError {
             param: None,
             code,
             retry_after: None,
-            counts: None,
+            detail: None,
+        }
+    }
+
+    /// A queue that has no place left.
+    fn full(text: String, position: usize, wait: Option<Duration>) -> Self {
+        let seconds = wait.map(|wait| wait.as_secs_f64().ceil() as u32);
+        let retry = seconds.map_or(RETRY_BUSY, |seconds| seconds.clamp(RETRY_BUSY, RETRY_MOST));
+        ApiError {
+            detail: Some(Detail::Queue { position, wait }),
+            ..ApiError::new(429, "queue_full", text).retry(retry)
         }
     }
 
@@ -106,9 +149,8 @@ impl ApiError {
             "param": self.param,
             "code": self.code,
         });
-        if let (Some((prompt, context)), Some(error)) = (self.counts, error.as_object_mut()) {
-            error.insert("prompt_tokens".to_owned(), json!(prompt));
-            error.insert("context_length".to_owned(), json!(context));
+        if let Some(detail) = self.detail {
+            detail.add_to(&mut error);
         }
         json!({ "error": error })
     }
@@ -133,7 +175,10 @@ impl From<BadAsk> for ApiError {
                 context,
                 ..
             } => ApiError {
-                counts: Some((prompt_tokens, context)),
+                detail: Some(Detail::Prompt {
+                    tokens: prompt_tokens,
+                    context,
+                }),
                 ..ApiError::new(400, "context_length_exceeded", text).about("prompt")
             },
         }
@@ -154,6 +199,7 @@ impl From<ModelError> for ApiError {
             ModelError::LoadFailed { .. } => ApiError::new(500, "model_load_failed", text),
             ModelError::NoMemory { .. } => ApiError::new(503, "no_memory", text).retry(RETRY_BUSY),
             ModelError::Busy(_) => ApiError::new(409, "model_busy", text).retry(RETRY_BUSY),
+            ModelError::WrongState { .. } => ApiError::new(409, "wrong_model_state", text),
             ModelError::ShuttingDown => return ApiError::stopping(),
         };
         error.about("model")
@@ -164,8 +210,8 @@ impl From<Busy> for ApiError {
     fn from(busy: Busy) -> Self {
         let text = busy.to_string();
         match busy {
-            Busy::QueueFull { .. } | Busy::TokensFull { .. } => {
-                ApiError::new(429, "queue_full", text).retry(RETRY_BUSY)
+            Busy::QueueFull { position, wait, .. } | Busy::TokensFull { position, wait, .. } => {
+                ApiError::full(text, position, wait)
             }
             Busy::TooLarge { .. } => ApiError::new(400, "kv_too_large", text).about("max_tokens"),
             Busy::Draining => ApiError::stopping(),
@@ -208,6 +254,10 @@ impl From<Failure> for ApiError {
         let text = failure.to_string();
         match failure {
             Failure::QueueTimeout(_) => ApiError::new(429, "queue_timeout", text).retry(RETRY_BUSY),
+            Failure::FirstTokenTimeout(_) => {
+                ApiError::new(503, "first_token_timeout", text).retry(RETRY_BUSY)
+            }
+            Failure::TotalTimeout(_) => ApiError::new(504, "request_timeout", text),
             Failure::Forward(_) => ApiError::new(500, "computation_failed", text),
             Failure::WorkerLost(_) => ApiError::new(500, "worker_lost", text),
             Failure::SessionLost(session) => SessionError::Unknown(session).into(),
@@ -230,6 +280,8 @@ mod tests {
         let full = Busy::QueueFull {
             waiting: 1,
             limit: 1,
+            position: 2,
+            wait: None,
         };
         let lost = Failure::WorkerLost("x".to_owned());
         let session: crate::ids::SessionId = "s".parse().unwrap();
@@ -321,5 +373,25 @@ mod tests {
         assert_eq!(body["error"]["context_length"], 256);
         let text = body["error"]["message"].as_str().unwrap();
         assert!(text.contains("300") && text.contains("256"), "{text}");
+    }
+    #[test]
+    fn a_full_queue_says_where_one_would_stand_and_for_how_long() {
+        for (wait, retry, told) in [
+            (None, 1, Value::Null),
+            (Some(Duration::from_millis(2_300)), 3, json!(2_300)),
+            (Some(Duration::from_millis(20)), 1, json!(20)),
+            (Some(Duration::from_secs(4_000)), 120, json!(4_000_000)),
+        ] {
+            let error = ApiError::from(Busy::TokensFull {
+                waiting: 900,
+                limit: 1000,
+                position: 7,
+                wait,
+            });
+            let body = error.body();
+            assert_eq!(error.retry_after, Some(retry), "{body}");
+            assert_eq!(body["error"]["queue_position"], 7, "{body}");
+            assert_eq!(body["error"]["estimated_wait_ms"], told, "{body}");
+        }
     }
 }

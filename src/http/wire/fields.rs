@@ -19,8 +19,23 @@ impl Fields {
         }
     }
 
+    /// A text that is left to be read.
+    pub(in crate::http) fn text(&self, name: &str) -> Option<&str> {
+        self.0.get(name).and_then(Value::as_str)
+    }
+
+    /// All that was not read yet, as it came.
+    pub(in crate::http) fn whole(&self) -> Value {
+        Value::Object(self.0.clone())
+    }
+
     pub(super) fn take(&mut self, name: &str) -> Option<Value> {
         self.0.shift_remove(name).filter(|value| !value.is_null())
+    }
+
+    /// Whether a field is there and was not read yet.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.0.get(name).is_some_and(|value| !value.is_null())
     }
 
     pub(in crate::http) fn string(

@@ -11,6 +11,7 @@ pub(in crate::http) struct UsageOut {
     completion_tokens: usize,
     total_tokens: usize,
     prompt_tokens_details: PromptDetails,
+    completion_tokens_details: CompletionDetails,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -18,16 +19,26 @@ struct PromptDetails {
     cached_tokens: usize,
 }
 
+/// Guesses of the next tokens that the model checked, right and wrong ones.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+struct CompletionDetails {
+    accepted_prediction_tokens: usize,
+    rejected_prediction_tokens: usize,
+}
+
 impl UsageOut {
     /// The sum over choices; `first` says of each whether it is the first of its prompt, which is counted once.
     pub(in crate::http) fn sum<'a>(choices: impl Iterator<Item = (bool, &'a Usage)>) -> Self {
         let (mut prompt, mut cached, mut completion) = (0, 0, 0);
+        let mut details = CompletionDetails::default();
         for (first, usage) in choices {
             if first {
                 prompt += usage.prompt_tokens;
                 cached += usage.cached_tokens;
             }
             completion += usage.completion_tokens;
+            details.accepted_prediction_tokens += usage.accepted_tokens;
+            details.rejected_prediction_tokens += usage.drafted_tokens - usage.accepted_tokens;
         }
         UsageOut {
             prompt_tokens: prompt,
@@ -36,6 +47,7 @@ impl UsageOut {
             prompt_tokens_details: PromptDetails {
                 cached_tokens: cached,
             },
+            completion_tokens_details: details,
         }
     }
 }
@@ -46,6 +58,14 @@ pub(in crate::http) struct Timings {
     queue_ms: f64,
     first_token_ms: f64,
     total_ms: f64,
+    /// Of the total, while the request had to give way to others; left out when it never had to.
+    #[serde(skip_serializing_if = "is_zero")]
+    paused_ms: f64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // The signature is serde's.
+fn is_zero(time: &f64) -> bool {
+    *time == 0.0
 }
 
 impl Timings {
@@ -56,11 +76,13 @@ impl Timings {
             queue_ms: 0.0,
             first_token_ms: 0.0,
             total_ms: 0.0,
+            paused_ms: 0.0,
         };
         choices.fold(nothing, |most, usage| Timings {
             queue_ms: most.queue_ms.max(ms(usage.queue)),
             first_token_ms: most.first_token_ms.max(ms(usage.first_token)),
             total_ms: most.total_ms.max(ms(usage.total)),
+            paused_ms: most.paused_ms.max(ms(usage.paused)),
         })
     }
 }
@@ -89,6 +111,14 @@ mod tests {
         assert_eq!(sum["total_tokens"], 21);
         assert_eq!(sum["prompt_tokens_details"]["cached_tokens"], 0);
         let timings = Timings::longest([&a, &b, &c].into_iter());
-        assert_eq!(serde_json::to_value(timings).unwrap()["total_ms"], 30.0);
+        let told = serde_json::to_value(timings).unwrap();
+        assert_eq!(told["total_ms"], 30.0);
+        assert!(told.get("paused_ms").is_none(), "{told}");
+        let paused = Usage {
+            paused: Duration::from_millis(4),
+            ..a
+        };
+        let timings = Timings::longest([&paused, &b].into_iter());
+        assert_eq!(serde_json::to_value(timings).unwrap()["paused_ms"], 4.0);
     }
 }
