@@ -100,6 +100,7 @@ const BASE: SeqId = SeqId(0);
 fn read(forward: &mut LlamaForward, depth: usize, vocab: usize) -> Result<(), ForwardError> {
     forward.forward(&Plan {
         rows: Vec::new(),
+        paused: Vec::new(),
         ended: vec![BASE.into()],
     })?;
     let mut at = 0;
@@ -119,6 +120,7 @@ fn read(forward: &mut LlamaForward, depth: usize, vocab: usize) -> Result<(), Fo
         };
         forward.forward(&Plan {
             rows: vec![row],
+            paused: Vec::new(),
             ended: Vec::new(),
         })?;
         at = end;
@@ -152,6 +154,7 @@ fn open(
         };
         forward.forward(&Plan {
             rows: vec![row],
+            paused: Vec::new(),
             ended: Vec::new(),
         })?;
         seqs.push(seq);
@@ -182,6 +185,7 @@ fn time(
             });
             let plan = Plan {
                 rows: rows.collect(),
+                paused: Vec::new(),
                 ended: Vec::new(),
             };
             let begun = Instant::now();
@@ -219,6 +223,7 @@ fn close(forward: &mut LlamaForward, cases: &[Case]) -> Result<(), ForwardError>
     forward
         .forward(&Plan {
             rows: Vec::new(),
+            paused: Vec::new(),
             ended: ended.map(|&seq| seq.into()).collect(),
         })
         .map(drop)

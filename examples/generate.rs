@@ -40,6 +40,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         policy: Policy::h2o(32, 32)?,
         tenant: None,
         session: None,
+        standing: sched::Standing::default(),
     };
     scheduler.submit(request, Instant::now())?;
 

@@ -5,11 +5,13 @@
 //! | module | what it is about |
 //! |---|---|
 //! | [`ids`], [`units`] | names of things, sizes and durations |
+//! | [`tls`] | the cryptography of outgoing connections |
 //! | [`telemetry`] | logs, metrics, the audit record |
 //! | [`text`] | text to ids and back, chat templates |
 //! | [`sample`] | logits to a token, stop strings |
 //! | [`kv`] | what a KV head keeps, and what it costs |
 //! | [`store`] | models on disk: pull, verify, read |
+//! | [`eval`], [`load`] | what a model's answers are worth, and what a server bears |
 //! | [`sched`] | who runs in the next step |
 //! | [`llama`] | the model on tch |
 //! | [`runtime`] | the actors |
@@ -20,6 +22,7 @@
 //! A reading order: [`sched`]'s `plan.rs`, then `scheduler.rs`, `llama/model.rs`, `runtime/engine.rs`, `http/chat.rs`.
 
 pub mod ids;
+pub mod tls;
 pub mod units;
 
 pub mod kernels;
@@ -33,6 +36,7 @@ pub mod kv;
 pub mod sample;
 pub mod store;
 
+pub mod load;
 pub mod sched;
 
 pub mod llama;

@@ -507,9 +507,15 @@ struct Daemon {
 impl Daemon {
     /// Starts a server on a free port and waits until its model is loaded.
     fn start(home: &Home) -> Daemon {
+        Daemon::start_with(home, &[])
+    }
+
+    /// With these variables, too.
+    fn start_with(home: &Home, variables: &[(&str, &str)]) -> Daemon {
         let args = ["serve", "--port", "0", "--model", "smollm2", "--json"];
         let child = home
             .command(&args)
+            .envs(variables.iter().copied())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -629,6 +635,10 @@ fn an_idle_server_stops_at_once_for_either_signal() {
     let home = Home::with_model();
     for name in ["TERM", "INT"] {
         let mut daemon = Daemon::start(&home);
+        // A client that keeps its connection for later does not hold it up.
+        let mut kept = TcpStream::connect(&daemon.address).unwrap();
+        write!(kept, "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        kept.read_exact(&mut [0; 64]).unwrap();
         signal(&daemon.child, name);
         let (code, took) = ended(&mut daemon.child, PATIENCE);
         assert_eq!(code, Some(0), "{name}");
@@ -656,4 +666,99 @@ fn a_second_signal_ends_a_drain() {
     let (code, took) = ended(&mut daemon.child, PATIENCE);
     assert_eq!(code, Some(1));
     assert!(took < Duration::from_secs(3), "{took:?}");
+}
+
+#[test]
+fn under_load_a_signal_ends_every_stream_with_a_frame_and_refuses_what_still_comes() {
+    let _alone = alone();
+    let home = Home::with_model();
+    let mut daemon = Daemon::start_with(&home, &[("LLAMAHOME_RUNTIME__DRAIN_TIMEOUT", "4s")]);
+    let body = |tokens: u32| {
+        json!({"model": "smollm2", "stream": true, "max_tokens": tokens, "temperature": 0, "ignore_eos": true,
+            "messages": [{"role": "user", "content": "Tell a long story."}]})
+        .to_string()
+    };
+    // More than fit into a batch: the last ones wait.
+    let mut streams: Vec<TcpStream> = (0..12)
+        .map(|_| daemon.send("POST /v1/chat/completions", &body(4000)))
+        .collect();
+    // Every one of them is at work or waits before the signal comes.
+    let started = Instant::now();
+    let at_work = |text: &str| {
+        let count = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name));
+            line.map_or(0.0, |value| value.trim().parse::<f64>().unwrap())
+        };
+        count("llamahome_requests_running ") + count("llamahome_queue_depth ") == 12.0
+    };
+    while !at_work(&daemon.get("/metrics")) {
+        assert!(started.elapsed() < PATIENCE, "the streams never began");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    signal(&daemon.child, "TERM");
+    while !daemon.get("/ready").starts_with("HTTP/1.1 503") {
+        assert!(started.elapsed() < PATIENCE, "it never began to drain");
+    }
+    let mut refused = String::new();
+    let mut late = daemon.send("POST /v1/chat/completions", &body(2));
+    late.read_to_string(&mut refused).unwrap();
+    assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
+    assert!(
+        refused.to_ascii_lowercase().contains("retry-after: "),
+        "{refused}"
+    );
+    assert!(refused.contains("shutting_down"), "{refused}");
+    for stream in &mut streams {
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.contains("\"code\":\"shutting_down\""), "{answer}");
+        assert!(answer.contains("data: [DONE]"), "{answer}");
+    }
+    let (code, _) = ended(&mut daemon.child, PATIENCE);
+    assert_eq!(code, Some(0));
+}
+
+#[test]
+fn systemd_is_told_of_the_start_the_heartbeat_and_the_end() {
+    let _alone = alone();
+    let home = Home::with_model();
+    let path = home.0.path().join("notify.sock");
+    let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    // Read all the time, as systemd does: a sender waits for a full queue.
+    let (send, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut text = [0; 256];
+        while let Ok(length) = socket.recv(&mut text) {
+            let text = String::from_utf8_lossy(&text[..length]).into_owned();
+            if send.send(text).is_err() {
+                break;
+            }
+        }
+    });
+    let next = || told.recv_timeout(PATIENCE).unwrap();
+    let variables = [
+        ("NOTIFY_SOCKET", path.to_str().unwrap()),
+        ("WATCHDOG_USEC", "400000"),
+    ];
+    let mut daemon = Daemon::start_with(&home, &variables);
+    let (mut ready, mut beats) = (false, 0);
+    while !ready || beats < 3 {
+        match next().trim() {
+            "READY=1" => ready = true,
+            "WATCHDOG=1" => beats += 1,
+            other => panic!("{other}"),
+        }
+    }
+    signal(&daemon.child, "TERM");
+    loop {
+        let text = next();
+        if text.trim() != "WATCHDOG=1" {
+            assert!(
+                text.starts_with("STOPPING=1\nEXTEND_TIMEOUT_USEC="),
+                "{text}"
+            );
+            break;
+        }
+    }
+    assert_eq!(ended(&mut daemon.child, PATIENCE).0, Some(0));
 }

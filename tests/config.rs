@@ -128,7 +128,7 @@ fn each_layer_hides_those_below_it() {
             None,
         ),
     ];
-    let expected = [8, 2, 3, 4, 5, 6, 7];
+    let expected = [128, 2, 3, 4, 5, 6, 7];
     let mut place = Place::new();
     for ((layer, add, name, line), value) in steps.into_iter().zip(expected) {
         place = add(place);

@@ -118,6 +118,7 @@ fn run(model: &mut LlamaForward, rows: Vec<Row>) -> Vec<(Vec<f32>, KvReport, usi
     let outputs = model
         .forward(&Plan {
             rows,
+            paused: Vec::new(),
             ended: Vec::new(),
         })
         .unwrap();
@@ -194,6 +195,7 @@ fn end(model: &mut LlamaForward, ended: Ended) {
     model
         .forward(&Plan {
             rows: Vec::new(),
+            paused: Vec::new(),
             ended: vec![ended],
         })
         .unwrap();
@@ -499,6 +501,7 @@ fn positions_stay_in_order_after_a_burst_over_gaps() {
     };
     let plan = Plan {
         rows: vec![long],
+        paused: Vec::new(),
         ended: Vec::new(),
     };
     let error = model.forward(&plan).unwrap_err();

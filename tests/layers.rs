@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 /// Lower to higher. Modules of one line do not import each other.
 const LAYERS: [&[&str]; 10] = [
-    &["ids", "units", "kernels"],
+    &["ids", "tls", "units", "kernels"],
     &["telemetry"],
     &["text"],
     &["sample", "kv", "store", "eval"],
-    &["sched"],
+    &["sched", "load"],
     &["llama"],
     &["runtime"],
     &["http"],
@@ -19,11 +19,13 @@ const LAYERS: [&[&str]; 10] = [
 ];
 
 /// Who alone may name a library.
-const OWNERS: [(&str, &[&str]); 13] = [
+const OWNERS: [(&str, &[&str]); 17] = [
     ("plotters", &["eval"]),
     ("tch", &["llama"]),
     ("actix", &["runtime", "cli"]),
     ("actix_web", &["http"]),
+    ("reqwest", &["http", "load"]),
+    ("rustls", &["tls"]),
     ("tokenizers", &["text"]),
     ("minijinja", &["text"]),
     ("memmap2", &["store"]),
@@ -33,6 +35,8 @@ const OWNERS: [(&str, &[&str]); 13] = [
     ("dashmap", &["runtime"]),
     ("figment", &["config"]),
     ("clap", &["cli"]),
+    ("opentelemetry", &["telemetry"]),
+    ("sd_notify", &["runtime"]),
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {

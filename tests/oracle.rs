@@ -234,6 +234,7 @@ fn step(model: &mut LlamaForward, rows: Vec<Row>) -> Vec<(Vec<f32>, KvReport)> {
     let outputs = model
         .forward(&Plan {
             rows,
+            paused: Vec::new(),
             ended: Vec::new(),
         })
         .unwrap();
@@ -512,6 +513,7 @@ fn what_cannot_be_computed_is_an_error() {
         model
             .forward(&Plan {
                 rows: vec![row],
+                paused: Vec::new(),
                 ended: vec![],
             })
             .unwrap_err()

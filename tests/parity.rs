@@ -65,6 +65,7 @@ fn feed(
     let outputs = model
         .forward(&Plan {
             rows: vec![row],
+            paused: Vec::new(),
             ended: Vec::new(),
         })
         .unwrap();

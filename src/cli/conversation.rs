@@ -2,7 +2,6 @@
 //! new; whatever the cache has not seen is read again, and nothing is ever cut in silence.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 
@@ -15,7 +14,7 @@ use super::generate::{End, answer_json, chat_prompt, generate, kv_words, tokens_
 use super::output;
 use super::signals::Signals;
 use crate::ids::SessionId;
-use crate::runtime::{Draft, Finish, Runtime, ServedModel, SessionError};
+use crate::runtime::{Draft, Finish, Held, Runtime, SessionError};
 use crate::sched::FinishReason;
 use crate::text::{Message, Role};
 
@@ -32,7 +31,7 @@ const KEYS: [&str; 6] = [
 pub(super) struct Conversation {
     runtime: Runtime,
     /// Who answers.
-    pub(super) model: Arc<ServedModel>,
+    pub(super) model: Held,
     /// How answers are drawn.
     pub(super) drawing: Drawing,
     json: bool,
@@ -69,7 +68,7 @@ impl Conversation {
     /// A conversation that begins; answers are printed as text while they come, or whole as a line of JSON.
     pub(super) fn new(
         runtime: Runtime,
-        model: Arc<ServedModel>,
+        model: Held,
         drawing: Drawing,
         json: bool,
         system: Option<String>,
@@ -101,7 +100,7 @@ impl Conversation {
     }
 
     /// Goes on with another model, to which all that was said is new. Returns the one before.
-    pub(super) async fn change_model(&mut self, model: Arc<ServedModel>) -> Arc<ServedModel> {
+    pub(super) async fn change_model(&mut self, model: Held) -> Held {
         self.end().await;
         self.leave(Current::fresh()).await;
         std::mem::replace(&mut self.model, model)
@@ -175,7 +174,7 @@ impl Conversation {
                 let cut = finish.reason == FinishReason::Length;
                 let before = self.last.as_ref().map(|last| last.kv.evicted);
                 self.evicted = before.or(self.evicted);
-                self.last = Some(finish);
+                self.last = Some(*finish);
                 if !self.session.named {
                     self.loose.insert(self.session.name.clone());
                 }

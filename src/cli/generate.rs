@@ -11,7 +11,7 @@ use super::signals::Signals;
 use crate::ids::{ModelId, RequestId};
 use crate::kv::{KvChoice, KvReport};
 use crate::runtime::{Ask, Draft, Fed, Finish, Piece, Runtime, ServedModel};
-use crate::sched::Usage;
+use crate::sched::{Standing, Usage};
 use crate::text::{Message, RenderOptions};
 
 /// What is to be gone on with.
@@ -32,7 +32,7 @@ pub(super) struct Generated {
 /// How a generation ended.
 pub(super) enum End {
     /// By itself.
-    Done(Finish),
+    Done(Box<Finish>),
     /// By a signal: the work is cancelled.
     Stopped(Signal),
 }
@@ -64,6 +64,7 @@ pub(super) async fn generate(
         system_tokens: fed.system_tokens,
         tenant: String::new(),
         session: None,
+        standing: Standing::default(),
     };
     let request = match &mut draft {
         Some(draft) => model.turn(ask, draft)?,
@@ -90,7 +91,7 @@ pub(super) async fn generate(
                 }
             }
             Some(Ok(Piece::Done(finish))) => {
-                let end = End::Done(finish);
+                let end = End::Done(Box::new(finish));
                 return Ok(Generated { text, end });
             }
             Some(Err(failure)) => return Err(failure.into()),

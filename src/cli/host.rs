@@ -12,7 +12,7 @@ use crate::config::{self, Inputs, Loaded, Overrides, Settings};
 use crate::llama::{self, KvMemory};
 use crate::runtime::{self, DiskModels, Runtime, Sections};
 use crate::store::{Catalog, Fetch, Home, Installed, Library, PullRequest, StoreError};
-use crate::telemetry::{self, AuditLog, Guard, Metrics, Mode};
+use crate::telemetry::{self, AuditLog, Guard, Metrics, Mode, Traces};
 use crate::units::ByteSize;
 
 /// Settings and what they lead to. Nothing is written before [`Host::start_log`] or [`Host::boot`].
@@ -116,6 +116,11 @@ impl Host {
             kv: settings.kv.clone(),
             log_samples: settings.telemetry.resources,
             folder: self.home().root().to_owned(),
+            // A command that runs and ends is nobody's server.
+            traces: match audit {
+                Some(_) => self.traces()?,
+                None => Traces::default(),
+            },
         };
         Ok(runtime::boot(
             sections,
@@ -123,6 +128,16 @@ impl Host {
             audit,
             Metrics::new(),
         ))
+    }
+
+    /// Where traces go: as the settings say, or else the variable that all programs share.
+    fn traces(&self) -> Result<Traces> {
+        let endpoint = self.settings().telemetry.otlp_endpoint.clone();
+        let shared = || variable("OTEL_EXPORTER_OTLP_ENDPOINT")?.into_string().ok();
+        Ok(match endpoint.or_else(shared) {
+            Some(endpoint) => Traces::to(&endpoint)?,
+            None => Traces::default(),
+        })
     }
 
     /// The installed model of this name; one of the catalogue is pulled first.

@@ -70,6 +70,7 @@ impl Reading<'_> {
         };
         let plan = Plan {
             rows: vec![row],
+            paused: Vec::new(),
             ended: Vec::new(),
         };
         let rows = self.forward.forward(&plan)?.rows;

@@ -23,6 +23,7 @@ mod generate;
 mod host;
 mod kept;
 mod lines;
+mod loadtest;
 mod models;
 mod output;
 mod perplexity;
@@ -103,6 +104,8 @@ enum Command {
     Eval(Box<eval::Args>),
     /// Time prefill and decoding
     Bench(bench::Args),
+    /// Put a server of the OpenAI API under load; exit code 1 when a goal is broken
+    Loadtest(Box<loadtest::Args>),
     /// Show or check the settings
     Config(config::Args),
     /// Check this machine and say what to do; exit code 1 when something fails
@@ -145,6 +148,7 @@ fn dispatch(Cli { global, command }: Cli) -> anyhow::Result<Exit> {
         Some(Command::Calibrate(args)) => calibrate::run(&global, &args),
         Some(Command::Eval(args)) => eval::run(&global, &args),
         Some(Command::Bench(args)) => bench::run(&global, &args),
+        Some(Command::Loadtest(args)) => loadtest::run(&global, &args),
         Some(Command::Config(args)) => config::run(&global, &args),
         Some(Command::Doctor(args)) => doctor::run(&global, &args),
         Some(Command::Completions { shell }) => completions(shell),

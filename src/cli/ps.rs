@@ -85,8 +85,9 @@ fn ask(url: &str, key: Option<&str>) -> Result<Value> {
 fn listing(answer: &Value) -> Result<String> {
     let models = answer.get("data").and_then(Value::as_array);
     let models = models.context("the answer has no list of models: is it a llamahome server?")?;
+    let remotes = elsewhere(answer);
     if models.is_empty() {
-        return Ok("no model is loaded\n".to_owned());
+        return Ok(format!("no model is loaded\n{remotes}"));
     }
     let row = |model: &Value| {
         let text = |key: &str| {
@@ -101,19 +102,59 @@ fn listing(answer: &Value) -> Result<String> {
         let count = |key: &str| number(key).map_or("-".to_owned(), |n| n.to_string());
         [
             text("name"),
-            text("state"),
+            state(model),
             bytes("weight_bytes"),
             bytes("kv_bytes"),
             count("running"),
             count("waiting"),
+            model
+                .get("replicas")
+                .and_then(Value::as_array)
+                .map_or("-".to_owned(), |replicas| replicas.len().to_string()),
             number("idle_seconds").map_or("-".to_owned(), |s| format!("{s}s")),
+            text("keep_alive"),
         ]
     };
     let rows: Vec<_> = models.iter().map(row).collect();
     let heading = [
-        "NAME", "STATE", "WEIGHTS", "KV", "RUNNING", "WAITING", "IDLE",
+        "NAME", "STATE", "WEIGHTS", "KV", "RUNNING", "WAITING", "REPLICAS", "IDLE", "KEPT",
     ];
-    Ok(output::table(heading, &rows))
+    Ok(output::table(heading, &rows) + &remotes)
+}
+
+/// Replicas in other processes, if there are any.
+fn elsewhere(answer: &Value) -> String {
+    let remotes = answer.get("remotes").and_then(Value::as_array);
+    let row = |remote: &Value| {
+        let text = |key: &str| {
+            let text = remote.get(key).and_then(Value::as_str);
+            text.unwrap_or("-").to_owned()
+        };
+        let count = remote.get("running").and_then(Value::as_u64);
+        let up = remote.get("up").and_then(Value::as_bool);
+        [
+            text("model"),
+            text("url"),
+            if up == Some(true) { "up" } else { "down" }.to_owned(),
+            count.map_or("-".to_owned(), |n| n.to_string()),
+            text("error"),
+        ]
+    };
+    let rows: Vec<_> = remotes.into_iter().flatten().map(row).collect();
+    if rows.is_empty() {
+        return String::new();
+    }
+    let heading = ["MODEL", "ELSEWHERE", "STATE", "RUNNING", "ERROR"];
+    format!("\n{}", output::table(heading, &rows))
+}
+
+/// Where a model is in its life, and how far a load is.
+fn state(model: &Value) -> String {
+    let state = model.get("state").and_then(Value::as_str).unwrap_or("-");
+    match model.get("fraction").and_then(Value::as_f64) {
+        Some(read) => format!("{state} {:.0}%", read * 100.0),
+        None => state.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -124,13 +165,21 @@ mod tests {
     #[test]
     fn a_listing_has_a_line_a_model() {
         let state = json!({"name": "m", "state": "loaded", "weight_bytes": 1024, "kv_bytes": 0, "running": 1,
-            "waiting": 0, "idle_seconds": 3});
-        let text = listing(&json!({ "data": [state] })).unwrap();
+            "waiting": 0, "idle_seconds": 3, "replicas": [{}, {}], "keep_alive": "5m", "fraction": null});
+        let loading = json!({"name": "n", "state": "loading", "fraction": 0.42});
+        let text = listing(&json!({ "data": [loading, state] })).unwrap();
+        assert!(text.contains("loading 42%"), "{text}");
         let row: Vec<_> = text.lines().last().unwrap().split_whitespace().collect();
         assert_eq!(
             row,
-            ["m", "loaded", "1.00", "KiB", "0", "B", "1", "0", "3s"]
+            [
+                "m", "loaded", "1.00", "KiB", "0", "B", "1", "0", "2", "3s", "5m"
+            ]
         );
+        let remote = json!({"model": "n", "url": "http://a/v1", "up": false, "running": 0, "error": "refused"});
+        let text = listing(&json!({ "data": [], "remotes": [remote] })).unwrap();
+        let last: Vec<_> = text.lines().last().unwrap().split_whitespace().collect();
+        assert_eq!(last, ["n", "http://a/v1", "down", "0", "refused"]);
         assert!(listing(&json!({})).is_err());
         assert!(listing(&json!({"data": []})).unwrap().contains("no model"));
     }

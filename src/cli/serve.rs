@@ -13,7 +13,7 @@ use super::signals::Signals;
 use crate::config::Overrides;
 use crate::http::{self, Readiness};
 use crate::llama::Compute;
-use crate::runtime::Runtime;
+use crate::runtime::{Runtime, systemd};
 use crate::store::Library;
 use crate::telemetry::AuditLog;
 
@@ -85,7 +85,7 @@ async fn serve(host: Host) -> Result<Exit> {
     )?;
     // From here on a signal drains.
     let mut signals = Signals::listen().context("cannot listen for signals")?;
-    let (address, handle) = (server.address(), server.handle());
+    let (address, closer) = (server.address(), server.closer());
     let note = Note::leave(host.home(), address)?;
     say_hello(&host, address);
 
@@ -107,6 +107,7 @@ async fn serve(host: Host) -> Result<Exit> {
                 done.context("the loading task failed")??;
                 loaded = true;
                 readiness.set(true);
+                systemd::ready();
                 tracing::info!("ready");
             }
         }
@@ -118,9 +119,10 @@ async fn serve(host: Host) -> Result<Exit> {
     );
     readiness.set(false);
     let deadline = settings.runtime.drain_timeout.get();
+    systemd::stopping(deadline);
     let drain = async {
         let complete = runtime.shutdown(deadline).await;
-        handle.stop(true).await;
+        closer.close().await;
         complete
     };
     let complete = tokio::select! {
@@ -142,6 +144,9 @@ async fn serve(host: Host) -> Result<Exit> {
             "some answers were cut off: they took longer than runtime.drain_timeout"
         );
     }
+    let traces = runtime.traces().clone();
+    // The collector may be slow, or gone.
+    let _ = tokio::task::spawn_blocking(move || traces.flush()).await;
     drop((note, host));
     if !complete || !loaded {
         // A download or a load may still run on a thread that the runtime would wait for.

@@ -36,9 +36,9 @@ mod tests;
 /// little enough to wait for.
 const LEAST: usize = 6_000;
 
-/// Rows that are multiplied in single precision whatever may be: reading the weights takes longer.
-#[cfg(target_arch = "x86_64")]
-const FEW: usize = 16;
+/// Rows that are multiplied in single precision whatever may be, each as if it were alone: reading the weights takes
+/// longer.
+pub const FEW: usize = 16;
 
 /// Panels that stay in the nearest caches while all groups of inputs are multiplied with them.
 const BLOCK: usize = 4;

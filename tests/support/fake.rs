@@ -1,6 +1,7 @@
 //! A model whose next token is always the last one plus one.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use llamahome::ids::{ModelId, TokenId};
@@ -15,13 +16,15 @@ pub const VOCAB: usize = 400;
 /// Positions that there are.
 pub const CONTEXT: usize = 256;
 
-/// Offers one model, `fake`.
+/// Offers a model, `fake`, and the same under the name `other`; `broken` cannot be opened.
 #[derive(Clone)]
 pub struct FakeSource {
     /// How long a step takes.
     pub delay: Duration,
     /// The token that makes a step panic.
     pub poison: Option<TokenId>,
+    /// The token that makes a step hang, for as long as the flag is set.
+    pub stall: Option<(TokenId, Arc<AtomicBool>)>,
 }
 
 impl Default for FakeSource {
@@ -29,6 +32,7 @@ impl Default for FakeSource {
         FakeSource {
             delay: Duration::ZERO,
             poison: None,
+            stall: None,
         }
     }
 }
@@ -69,7 +73,7 @@ impl ModelSource for FakeSource {
 
     fn open(&self, name: &str) -> Result<Opened, SourceError> {
         match name {
-            "fake" => {}
+            "fake" | "other" => {}
             "broken" => return Err(SourceError::Unusable("it is broken".to_owned())),
             _ => {
                 return Err(SourceError::NotFound(format!(
@@ -77,16 +81,19 @@ impl ModelSource for FakeSource {
                 )));
             }
         }
-        let (delay, poison) = (self.delay, self.poison);
+        let (delay, poison, stall) = (self.delay, self.poison, self.stall.clone());
         let make = move || {
-            let model = FakeModel::new(VOCAB).with_delay(delay);
-            match poison {
-                Some(token) => model.panicking_on(token),
-                None => model,
+            let mut model = FakeModel::new(VOCAB).with_delay(delay);
+            if let Some(token) = poison {
+                model = model.panicking_on(token);
             }
+            if let Some((token, hangs)) = &stall {
+                model = model.stalling_on(*token, Arc::clone(hangs));
+            }
+            model
         };
         Ok(Opened {
-            id: "fake".parse().unwrap(),
+            id: name.parse().unwrap(),
             tokenizer: tokenizer(),
             template: Arc::new(ChatTemplate::new(TEMPLATE, "", "</s>").unwrap()),
             context: CONTEXT,

@@ -201,6 +201,19 @@ impl Daemon {
         }
     }
 
+    /// Waits until the counters have this line.
+    pub fn wait_metric(&self, line: &str) {
+        let until = Instant::now() + Duration::from_secs(5);
+        loop {
+            let text = self.get("/metrics").body;
+            if text.lines().any(|known| known == line) {
+                return;
+            }
+            assert!(Instant::now() < until, "{line} is not in\n{text}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Runs something of the runtime from outside of its system.
     pub fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
         let outside = tokio::runtime::Builder::new_current_thread()
