@@ -18,7 +18,7 @@ const LATE: f64 = 0.02;
 /// What a run measured. Latencies are in seconds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
-    /// [`SCHEMA`].
+    /// The version of these names.
     pub schema: u32,
     /// The server, what was asked of it, and how.
     pub target: Target,

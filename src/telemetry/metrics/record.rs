@@ -213,7 +213,7 @@ impl Metrics {
         }
     }
 
-    /// All values as Prometheus text, version 0.0.4; its content type is [`CONTENT_TYPE`].
+    /// All values as Prometheus text, version 0.0.4; its content type is [`crate::telemetry::CONTENT_TYPE`].
     pub fn encode(&self) -> String {
         let mut text = String::new();
         if let Err(error) = TextEncoder::new().encode_utf8(&self.0.registry.gather(), &mut text) {
