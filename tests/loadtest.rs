@@ -427,7 +427,9 @@ fn each_fault_is_counted_by_its_name() {
             "broke",
         ),
         (
-            saying("HTTP/1.1 404 No\r\nConnection: close\r\nContent-Length: 2\r\n\r\nno".to_owned()),
+            saying(
+                "HTTP/1.1 404 No\r\nConnection: close\r\nContent-Length: 2\r\n\r\nno".to_owned(),
+            ),
             "status",
             "404",
         ),
@@ -453,7 +455,9 @@ fn each_fault_is_counted_by_its_name() {
             "broke",
         ),
         (
-            saying("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}".to_owned()),
+            saying(
+                "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}".to_owned(),
+            ),
             "malformed",
             "no stream",
         ),

@@ -20,7 +20,7 @@ use llamahome::units::ByteSize;
 use support::{FakeSource, RealModels};
 
 /// How often each of two models comes and goes.
-const CYCLES: usize = 60;
+const CYCLES: usize = 20;
 /// How many ask for a model that is not loaded.
 const ASKING: usize = 20;
 
