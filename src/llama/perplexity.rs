@@ -100,7 +100,8 @@ pub fn perplexity(
             }),
             tokens: chunk.to_vec(),
             start,
-            want: match start + chunk.len() > first {
+            // A stream has logits at every step: without them the first steps would be faster than the last.
+            want: match options.stepwise || start + chunk.len() > first {
                 true => Want::All,
                 false => Want::Nothing,
             },
