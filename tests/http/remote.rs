@@ -217,6 +217,23 @@ fn one_that_breaks_off_is_said_in_the_stream() {
 }
 
 #[test]
+fn a_request_whose_time_is_over_says_nothing_against_the_replica() {
+    let back = Daemon::start(fake(20));
+    let mut setup = fake(0);
+    let rule = format!("far {} model=fake", base(&back));
+    setup.sections.runtime.remotes = vec![rule.parse().unwrap()];
+    // Nobody asks how the replica is in between.
+    setup.sections.runtime.remote_interval = units::Duration(Duration::from_secs(600));
+    setup.http.request_timeout = units::Duration(Duration::from_millis(500));
+    let front = Daemon::start(setup);
+    let long = json!({"model": "far", "prompt": "a", "max_tokens": 200, "ignore_eos": true});
+    let late = front.post(TEXT, &long);
+    assert_eq!(late.status, 504, "{}", late.body);
+    assert_eq!(front.post(TEXT, &text("far")).status, 200);
+    assert_eq!(front.get("/v1/models/far").json()["remotes_up"], 1);
+}
+
+#[test]
 fn a_key_that_is_refused_is_this_servers_fault() {
     let back = Daemon::start(fake(0).key("right"));
     let front = front(

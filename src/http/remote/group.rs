@@ -226,9 +226,12 @@ mod tests {
 
     fn group(kind: RouterKind) -> Group {
         let mut group = Group::new("m".parse().unwrap(), kind);
+        let client = super::super::client().unwrap();
         for n in 0..3 {
             let rule = format!("m http://10.0.0.{n}/v1").parse().unwrap();
-            group.remotes.push(Arc::new(Remote::new(&rule).unwrap()));
+            group
+                .remotes
+                .push(Arc::new(Remote::new(&rule, client.clone()).unwrap()));
         }
         group
     }

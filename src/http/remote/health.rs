@@ -5,17 +5,17 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use reqwest::Method;
 
 use super::{CONNECT, Remote, Remotes};
 use crate::runtime::Runtime;
 
-/// Asks every replica for its models each `interval`, which loads and wakes nothing; ends when the replicas are gone.
+/// Asks every replica for its models each `interval`, which loads and wakes nothing; ends when the replicas are gone, or
+/// there are none.
 pub(in crate::http) async fn watch(remotes: Weak<Remotes>, runtime: Runtime, interval: Duration) {
-    loop {
-        match remotes.upgrade() {
-            Some(remotes) => look(&remotes, &runtime).await,
-            None => return,
-        }
+    while let Some(remotes) = remotes.upgrade().filter(|all| !all.groups.is_empty()) {
+        look(&remotes, &runtime).await;
+        drop(remotes);
         tokio::time::sleep(interval).await;
     }
 }
@@ -25,7 +25,7 @@ async fn look(remotes: &Remotes, runtime: &Runtime) {
     for (model, group) in &remotes.groups {
         let here = installed.contains(model);
         group.here.store(here, Ordering::Relaxed);
-        let checks = group.remotes.iter().map(|r| check(&remotes.client, r));
+        let checks = group.remotes.iter().map(|remote| check(remote));
         join_all(checks).await;
         for remote in &group.remotes {
             let up = remote.down().is_none();
@@ -36,13 +36,8 @@ async fn look(remotes: &Remotes, runtime: &Runtime) {
     }
 }
 
-async fn check(client: &reqwest::Client, remote: &Remote) {
-    let mut asked = client
-        .get(format!("{}/models", remote.url))
-        .timeout(CONNECT);
-    if let Some(key) = &remote.key {
-        asked = asked.bearer_auth(key.expose());
-    }
+async fn check(remote: &Remote) {
+    let asked = remote.request(Method::GET, "/models").timeout(CONNECT);
     let down = match asked.send().await {
         Ok(answer) if answer.status().is_success() => None,
         Ok(answer) if matches!(answer.status().as_u16(), 401 | 403) => {

@@ -25,21 +25,25 @@ use crate::runtime::Config;
 const CONNECT: Duration = Duration::from_secs(3);
 
 /// All models that have replicas elsewhere.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Remotes {
     groups: BTreeMap<ModelId, Group>,
-    client: reqwest::Client,
 }
 
 impl Remotes {
     /// Those of the settings, with their keys.
     ///
     /// # Errors
-    /// When a key is not where the settings say.
+    /// When a key is not where the settings say, or the system has no certificates to check others by.
     pub(super) fn new(config: &Config) -> Result<Self, HttpError> {
+        if config.remotes.is_empty() {
+            // A client reads the system's certificates, and there may be none.
+            return Ok(Remotes::default());
+        }
+        let client = client()?;
         let mut groups: BTreeMap<ModelId, Group> = BTreeMap::new();
         for rule in &config.remotes {
-            let remote = Remote::new(rule)?;
+            let remote = Remote::new(rule, client.clone())?;
             let kind = config.keeping(&rule.model).router;
             groups
                 .entry(rule.model.clone())
@@ -47,14 +51,7 @@ impl Remotes {
                 .remotes
                 .push(Arc::new(remote));
         }
-        // Replicas are named by address, and mostly near: a proxy of the environment is for the world.
-        crate::tls::install();
-        let client = reqwest::Client::builder()
-            .no_proxy()
-            .connect_timeout(CONNECT)
-            .build()
-            .map_err(|error| HttpError::Client(error.to_string()))?;
-        Ok(Remotes { groups, client })
+        Ok(Remotes { groups })
     }
 
     fn group(&self, model: &ModelId) -> Option<&Group> {
@@ -68,4 +65,14 @@ impl Remotes {
         };
         self.groups.iter().flat_map(lines).collect()
     }
+}
+
+fn client() -> Result<reqwest::Client, HttpError> {
+    crate::tls::install();
+    // Replicas are named by address, and mostly near: a proxy of the environment is for the world.
+    reqwest::Client::builder()
+        .no_proxy()
+        .connect_timeout(CONNECT)
+        .build()
+        .map_err(|error| HttpError::Client(error.to_string()))
 }

@@ -8,6 +8,7 @@ use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use futures_util::stream::{self, LocalBoxStream};
 use futures_util::{StreamExt, TryStreamExt};
+use reqwest::Method;
 use serde_json::Value;
 
 use super::group::{Group, Target, Wanted};
@@ -73,8 +74,12 @@ pub(in crate::http) async fn send_on(
         let metrics = state.runtime.metrics();
         metrics.routed(group.kind.name(), Place::Remote);
         let taken = remote.take(wanted.prompt.len());
-        match ask(state, endpoint, &remote, &body, &job).await {
+        match ask(endpoint, &remote, &body, &job).await {
             Ok(answer) => return Sent::There(answered(answer, taken, job).await),
+            // The client's time is over, which says nothing about the replica.
+            Err(_) if Instant::now() >= job.deadline => {
+                return Sent::There(job.refuse(ApiError::timeout()));
+            }
             Err(error) => {
                 let text = reason(&error);
                 remote.found(Some(text.clone()));
@@ -97,7 +102,6 @@ fn forget(group: &Group, wanted: &Wanted) {
 }
 
 async fn ask(
-    state: &State,
     endpoint: Endpoint,
     remote: &Remote,
     body: &Value,
@@ -106,18 +110,13 @@ async fn ask(
     // The base has the version already.
     let path = endpoint.route().trim_start_matches("/v1");
     let left = job.deadline.saturating_duration_since(Instant::now());
-    let mut asked = state
-        .remotes
-        .client
-        .post(format!("{}{path}", remote.url))
+    let asked = remote
+        .request(Method::POST, path)
         .timeout(left)
         .header("content-type", "application/json")
         .header("x-request-id", job.id.as_str())
         .header(SENT_ON.as_str(), "1")
         .body(body.to_string());
-    if let Some(key) = &remote.key {
-        asked = asked.bearer_auth(key.expose());
-    }
     asked.send().await
 }
 
@@ -161,6 +160,7 @@ async fn answered(answer: reqwest::Response, mut taken: Taken, mut job: Job) -> 
             note(&mut job, status, &body);
             response.body(body)
         }
+        Err(_) if Instant::now() >= job.deadline => job.refuse(ApiError::timeout()),
         Err(text) => {
             let error = broken(taken.remote(), &text);
             job.refuse(error)

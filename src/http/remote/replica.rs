@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use reqwest::{Method, RequestBuilder};
 use serde::Serialize;
 
 use crate::http::serve::HttpError;
@@ -16,7 +17,8 @@ pub(super) struct Remote {
     pub(super) url: String,
     /// What the model is called there.
     pub(super) model: String,
-    pub(super) key: Option<Secret>,
+    key: Option<Secret>,
+    client: reqwest::Client,
     weight: u32,
     running: AtomicUsize,
     waiting_tokens: AtomicUsize,
@@ -39,7 +41,7 @@ pub(in crate::http) struct RemoteLine {
 
 impl Remote {
     /// The one of an entry of the settings. It counts as up until it is found to be down.
-    pub(super) fn new(rule: &RemoteRule) -> Result<Self, HttpError> {
+    pub(super) fn new(rule: &RemoteRule, client: reqwest::Client) -> Result<Self, HttpError> {
         let key = match &rule.key {
             None => None,
             Some(place) => Some(key(place).map_err(|reason| HttpError::RemoteKey {
@@ -54,11 +56,21 @@ impl Remote {
                 .clone()
                 .unwrap_or_else(|| rule.model.to_string()),
             key,
+            client,
             weight: rule.weight,
             running: AtomicUsize::new(0),
             waiting_tokens: AtomicUsize::new(0),
             down: Mutex::new(None),
         })
+    }
+
+    /// A request to a path under its base, with its key.
+    pub(super) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let request = self.client.request(method, format!("{}{path}", self.url));
+        match &self.key {
+            Some(key) => request.bearer_auth(key.expose()),
+            None => request,
+        }
     }
 
     /// What a router is told.
