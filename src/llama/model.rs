@@ -10,7 +10,7 @@ use super::rope::{Rope, Tables};
 use super::weights::{self, Weights};
 use super::{Compute, LlamaError, ModelConfig};
 use crate::kernels::Scratch;
-use crate::store::Checkpoint;
+use crate::store::{Checkpoint, TensorInfo};
 
 /// The weights of a model on a device. A forward pass reads it only.
 #[derive(Debug)]
@@ -105,6 +105,23 @@ impl Llama {
     /// Positions that there are.
     pub fn context(&self) -> usize {
         self.context
+    }
+
+    /// Bytes that [`Llama::bytes`] will be after a load, by the file's head alone. A bias that the kernels do not read
+    /// makes it more.
+    pub fn estimated_bytes(checkpoint: &Checkpoint, compute: Compute) -> usize {
+        let tensors = || checkpoint.tensors();
+        let packed = !compute.device.is_cuda()
+            && tensors()
+                .filter(|tensor| tensor.shape.len() > 1)
+                .all(|tensor| super::packed::format(tensor.dtype).is_some());
+        let bytes = |tensor: &TensorInfo| match packed {
+            true => tensor.dtype.bytes_for_shape(&tensor.shape),
+            false => tensor.elements().checked_mul(compute.value_bytes()),
+        };
+        tensors().fold(0, |sum: usize, tensor| {
+            sum.saturating_add(bytes(tensor).unwrap_or(usize::MAX))
+        })
     }
 
     /// Bytes of all weights; a tied head counts once.

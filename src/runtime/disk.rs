@@ -102,7 +102,6 @@ impl ModelSource for DiskModels {
         let template = model.chat_template();
         let parameters = model.summary.parameters as usize;
         let context = self.config.context.unwrap_or(usize::MAX).min(shape.context);
-        let value_bytes = self.compute.value_bytes();
         let memory = self.memory_of(&installed);
         let kv_shape = memory.kv_shape(&shape, self.compute);
         let about = format!(
@@ -122,7 +121,7 @@ impl ModelSource for DiskModels {
             context,
             eos,
             shape: kv_shape,
-            weight_bytes: parameters * value_bytes,
+            weight_bytes: Llama::estimated_bytes(&model.checkpoint, self.compute),
             about,
             build: Arc::new(move || {
                 let llama = build(&model, &config, compute).map_err(unusable)?;
@@ -133,11 +132,9 @@ impl ModelSource for DiskModels {
 
     fn progress(&self, id: &ModelId) -> Option<f64> {
         let model = self.opened.get(id)?.upgrade()?;
-        // On the host the kernels and libtorch each have their copy, so the file is read twice.
-        let passes = if self.compute.device.is_cuda() { 1 } else { 2 };
         let read = model.checkpoint.bytes_read() as f64;
-        let all = (model.checkpoint.file_bytes() * passes).max(1);
-        Some((read / all as f64).min(1.0))
+        // A format that the kernels do not read is found out after some of it was: it is read again for libtorch.
+        Some((read / model.checkpoint.file_bytes().max(1) as f64).min(1.0))
     }
 }
 

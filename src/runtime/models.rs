@@ -330,12 +330,18 @@ impl Models {
         let budget = usize::try_from(budget.bytes()).unwrap_or(usize::MAX);
         let mut closed = Vec::new();
         loop {
-            let going = make_room(needed, budget, &self.tenants());
-            let going = going.map_err(|free| ModelError::NoMemory {
-                model: id.to_string(),
-                needed,
-                free,
-            })?;
+            let going = match make_room(needed, budget, &self.tenants()) {
+                Ok(going) => going,
+                Err(free) => {
+                    // One was taken up meanwhile; those that went are in no table any more.
+                    close(closed);
+                    return Err(ModelError::NoMemory {
+                        model: id.to_string(),
+                        needed,
+                        free,
+                    });
+                }
+            };
             if going.is_empty() {
                 return Ok(closed);
             }
@@ -410,9 +416,7 @@ impl Models {
     fn unload(&mut self, id: &ModelId, reason: Reason) -> bool {
         let engines = self.take_out(id, reason);
         let taken = !engines.is_empty();
-        for engine in engines {
-            engine.do_send(Close);
-        }
+        close(engines);
         taken
     }
 
@@ -547,6 +551,12 @@ async fn put_all(
         }
     }
     Ok(done)
+}
+
+fn close(engines: Vec<Addr<Engine>>) {
+    for engine in engines {
+        engine.do_send(Close);
+    }
 }
 
 fn answer(before: Option<Slot>, reply: impl Fn(&Waiter) -> Result<Held, ModelError>) {

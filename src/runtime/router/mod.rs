@@ -107,6 +107,10 @@ pub trait Router: Send {
 
 /// Where `call` goes: home if it has one that is up, else where `router` sends it; `None` when none is up.
 pub fn route(router: &mut dyn Router, call: &Call<'_>, replicas: &[Load]) -> Option<usize> {
+    if let [only] = replicas {
+        // There is nothing to choose, and so nothing to remember.
+        return only.up.then_some(0);
+    }
     let is_up = |&place: &usize| replicas.get(place).is_some_and(|load| load.up);
     let home = call.home.filter(is_up);
     if home.is_some() || !replicas.iter().any(|load| load.up) {
