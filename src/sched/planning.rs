@@ -26,9 +26,9 @@ impl Scheduler {
         left.extend(self.make_way(now));
         let paused: Vec<SeqId> = left.iter().map(|sequence| sequence.id).collect();
         let mut cost = StepCost::default();
-        let mut rows = self.decode_rows(&mut cost, now);
-        rows.extend(self.prompt_rows(&mut cost, now));
         self.paused.extend(left);
+        let mut rows = self.decode_rows(&mut cost, now);
+        rows.extend(self.prompt_rows(&paused, &mut cost, now));
         if rows.is_empty() && paused.is_empty() && self.ended.is_empty() {
             return None;
         }
@@ -151,8 +151,8 @@ impl Scheduler {
     }
 
     /// Rows of prompts: half read ones, then those that are let in, in order. Nobody is overtaken by one that is let
-    /// in after it.
-    fn prompt_rows(&mut self, cost: &mut StepCost, now: Instant) -> Vec<Row> {
+    /// in after it, nor by one that comes after somebody who was `paused` for this step.
+    fn prompt_rows(&mut self, paused: &[SeqId], cost: &mut StepCost, now: Instant) -> Vec<Row> {
         let grid = self.config.prefill_tokens;
         let reading = self.in_order(now, |s| !s.decoding());
         let mut claims: Vec<(SeqId, Claim)> = Vec::new();
@@ -162,7 +162,7 @@ impl Scheduler {
             }
         }
         let inside = claims.len();
-        let (resumed, entering) = self.entering(&claims, cost, now);
+        let (resumed, entering) = self.entering(&claims, paused, cost, now);
         let mut rows = Vec::new();
         for seq in resumed {
             rows.extend(self.enter(seq, 0, cost, now));
@@ -193,6 +193,7 @@ impl Scheduler {
     fn entering(
         &self,
         reading: &[(SeqId, Claim)],
+        paused: &[SeqId],
         cost: &StepCost,
         now: Instant,
     ) -> (Vec<SeqId>, Vec<(SeqId, Claim)>) {
@@ -207,7 +208,8 @@ impl Scheduler {
         let (mut places, mut blocks) = (self.running.len(), 0);
         for (_, sequence) in order {
             let needed = self.blocks_to_join(sequence);
-            if places >= self.config.max_batch || !self.memory.fits(needed, blocks) {
+            let full = places >= self.config.max_batch || !self.memory.fits(needed, blocks);
+            if full || paused.contains(&sequence.id) {
                 break;
             }
             if sequence.has_started() && sequence.decoding() {

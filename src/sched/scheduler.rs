@@ -270,7 +270,7 @@ impl Scheduler {
 
     /// KV bytes of the batch, as last reported.
     pub fn kv_bytes(&self) -> usize {
-        self.running.iter().map(|s| s.kv().bytes).sum()
+        self.running.iter().map(Sequence::kv_bytes).sum()
     }
 
     /// Checks what must always hold; for tests and debug builds.

@@ -304,6 +304,11 @@ impl Sequence {
         }
     }
 
+    /// Bytes of its cache, as last reported.
+    pub(super) fn kv_bytes(&self) -> usize {
+        self.kv.as_ref().map_or(0, |kv| kv.bytes)
+    }
+
     /// The cache as last reported; before the first row, empty.
     pub(super) fn kv(&self) -> KvReport {
         self.kv.clone().unwrap_or_else(|| KvReport {
