@@ -23,26 +23,10 @@ pub struct Segment<'a> {
 /// Buffers that one thread reuses from call to call; they grow to the longest call.
 #[derive(Debug, Default)]
 pub struct Scratch {
-    queries: Aligned,
-    rotated: Aligned,
-    weights: Aligned,
+    pub(super) queries: Aligned,
+    pub(super) rotated: Aligned,
+    pub(super) weights: Aligned,
     totals: Vec<f64>,
-}
-
-impl Scratch {
-    /// Floats for queries, for the same rotated, and for weights.
-    pub(super) fn parts(
-        &mut self,
-        queries: usize,
-        rotated: usize,
-        weights: usize,
-    ) -> (&mut [f32], &mut [f32], &mut [f32]) {
-        (
-            self.queries.take(queries),
-            self.rotated.take(rotated),
-            self.weights.take(weights),
-        )
-    }
 }
 
 /// Attention of one new token, for the `group` query heads that share one KV head (GQA,
@@ -100,26 +84,14 @@ pub fn attend(
         return;
     }
 
-    let stride = head_dim.next_multiple_of(LANES);
     let group = queries.len() / head_dim;
-    let packed = scratch.queries.take(group * stride);
-    pack(queries, head_dim, packed);
-    let queries = Packed {
-        rows: packed,
-        stride,
-        head_dim,
-    };
     let int8 = |segment: &Segment<'_>| matches!(segment.keys, RowsRef::Int8 { .. });
-    let rotated = if segments.iter().any(int8) {
-        let rows = scratch.rotated.take(group * stride);
-        rows.copy_from_slice(queries.rows);
-        for row in rows.chunks_exact_mut(stride) {
-            hadamard(&mut row[..head_dim]);
-        }
-        Packed { rows, ..queries }
-    } else {
-        queries
-    };
+    let (queries, rotated) = pack_both(
+        queries,
+        head_dim,
+        segments.iter().any(int8),
+        (&mut scratch.queries, &mut scratch.rotated),
+    );
     let weights_stride = slots.next_multiple_of(LANES);
     steps::run(
         level,
@@ -136,6 +108,33 @@ pub fn attend(
             mass,
         },
     );
+}
+
+/// Queries for keys that lie as they are, and, where `int8` keys are among them, for those, which lie rotated.
+pub(super) fn pack_both<'a>(
+    queries: &[f32],
+    head_dim: usize,
+    int8: bool,
+    (packed, rotated): (&'a mut Aligned, &'a mut Aligned),
+) -> (Packed<'a>, Packed<'a>) {
+    let stride = head_dim.next_multiple_of(LANES);
+    let len = queries.len() / head_dim * stride;
+    let rows = packed.take(len);
+    pack(queries, head_dim, rows);
+    let queries = Packed {
+        rows,
+        stride,
+        head_dim,
+    };
+    if !int8 {
+        return (queries, queries);
+    }
+    let rows = rotated.take(len);
+    rows.copy_from_slice(queries.rows);
+    for row in rows.chunks_exact_mut(stride) {
+        hadamard(&mut row[..head_dim]);
+    }
+    (queries, Packed { rows, ..queries })
 }
 
 /// Copies rows of `head_dim` to distances of its next multiple of [`LANES`], so that each starts on a cache line.

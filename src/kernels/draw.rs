@@ -1,10 +1,8 @@
 //! How much attention each key would draw, without its value: what is worth attending to again.
 
-use super::attention::Scratch;
 use std::ops::Range;
 
-use super::attention::pack;
-use super::hadamard::hadamard;
+use super::attention::{Scratch, pack_both};
 use super::level::Level;
 use super::rows::RowsRef;
 use super::steps::{self, Job, LANES, Packed, Steps};
@@ -54,36 +52,24 @@ pub fn draw(
     if n == 0 || slots == 0 {
         return;
     }
-    let stride = head_dim.next_multiple_of(LANES);
-    let (packed, rotated, weights) = scratch.parts(
-        n * stride,
-        n * stride,
-        BLOCK.min(n) * slots.next_multiple_of(LANES),
-    );
-    pack(queries, head_dim, packed);
-    rotated.copy_from_slice(packed);
-    if keys
-        .iter()
-        .any(|keys| matches!(keys.rows, RowsRef::Int8 { .. }))
-    {
-        for row in rotated.chunks_exact_mut(stride) {
-            hadamard(&mut row[..head_dim]);
-        }
-    }
-    let rows = |rows| Packed {
-        rows,
-        stride,
+    let int8 = |keys: &Keys<'_>| matches!(keys.rows, RowsRef::Int8 { .. });
+    let (queries, rotated) = pack_both(
+        queries,
         head_dim,
-    };
+        keys.iter().any(int8),
+        (&mut scratch.queries, &mut scratch.rotated),
+    );
+    let width = slots.next_multiple_of(LANES);
     steps::run(
         level,
         Draw {
-            queries: rows(packed),
-            rotated: rows(rotated),
+            queries,
+            rotated,
             keys,
             bounds,
             extra,
-            weights,
+            weights: scratch.weights.take(BLOCK.min(n) * width),
+            width,
             out,
         },
     );
@@ -103,13 +89,14 @@ struct Draw<'a> {
     bounds: &'a [f32],
     extra: usize,
     weights: &'a mut [f32],
+    /// Of a row of weights.
+    width: usize,
     out: &'a mut [f32],
 }
 
 impl Job for Draw<'_> {
     fn run<S: Steps>(self, steps: S) {
-        let width = self.out.len().next_multiple_of(LANES);
-        let row = self.queries.stride;
+        let (width, row) = (self.width, self.queries.stride);
         for from in (0..self.queries.group()).step_by(BLOCK) {
             let to = self.queries.group().min(from + BLOCK);
             let rows = from * row..to * row;
@@ -148,7 +135,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::kernels::quantize_row;
+    use crate::kernels::{hadamard, quantize_row};
 
     /// The definition, in `f64`.
     fn reference(queries: &[f32], keys: &[f32], bounds: &[f32], dim: usize) -> Vec<f64> {

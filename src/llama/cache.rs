@@ -383,13 +383,7 @@ impl SequenceCache {
         let epoch = self.rebased;
         self.evicted_once = true;
         for head in self.layers.iter_mut().flatten() {
-            let Some(capacity) = head.capacity else {
-                continue;
-            };
-            let victim = self
-                .policy
-                .victim(&head.slots.view(self.seen, &[], None), capacity);
-            if let Some(slot) = victim {
+            if let Some(slot) = head.victim(&self.policy, self.seen) {
                 head.evict(slot, 0, epoch)?;
             }
         }

@@ -189,14 +189,15 @@ impl Cold {
         pages: usize,
         scratch: &mut Scratch,
     ) -> Vec<usize> {
-        let (mut mins, mut maxs) = (self.mins.clone(), self.maxs.clone());
-        let mut open = Vec::new();
+        let (mut open, mut mins, mut maxs) = (Vec::new(), Vec::new(), Vec::new());
         self.open_keys.read_all(0..self.open_keys.len(), &mut open);
         bounds(&open, self.dim, PAGE, &mut mins, &mut maxs);
         let (mut each, mut one) = (Vec::new(), Vec::new());
         for query in queries.chunks_exact(self.dim) {
-            upper_bounds(query, self.dim, &mins, &maxs, &mut one);
-            each.extend_from_slice(&one);
+            for (mins, maxs) in [(&self.mins, &self.maxs), (&mins, &maxs)] {
+                upper_bounds(query, self.dim, mins, maxs, &mut one);
+                each.extend_from_slice(&one);
+            }
         }
         let mut drawn = Vec::new();
         draw(
@@ -208,7 +209,7 @@ impl Cold {
             scratch,
             &mut drawn,
         );
-        largest(&drawn[drawn.len() - mins.len() / self.dim..], pages)
+        largest(&drawn[drawn.len() - self.len().div_ceil(PAGE)..], pages)
     }
 
     /// Keys and values of a page; the last may not be full.

@@ -209,6 +209,11 @@ impl LlamaForward {
         }
         let mut tokens: usize = rows.iter().map(|row| row.tokens.len() - guesses(row)).sum();
         let context = self.model.context();
+        // More rows at a time may be computed in another precision, and a guess must be what decoding would say.
+        let most = match self.model.held() {
+            Held::Packed(_) => FEW,
+            Held::Tensors(_) => 0,
+        };
         let mut rows = rows.to_vec();
         for row in rows.iter_mut().filter(|row| row.want == Want::Drafts) {
             let wanted = guesses(row);
@@ -225,10 +230,7 @@ impl LlamaForward {
                 }
                 0
             });
-            // More rows at a time may be computed in another precision, and a guess must be what decoding would say.
-            let host = matches!(self.model.held(), Held::Packed(_));
-            let fits = |more: &usize| host && tokens + more <= FEW;
-            let taken = (1..=undoable).rev().find(fits).unwrap_or(0);
+            let taken = undoable.min(most.saturating_sub(tokens));
             tokens += taken;
             row.tokens.truncate(1 + taken);
             if taken == 0 {

@@ -45,8 +45,8 @@ pub(super) struct HeadCache {
     pub(super) maxs: Vec<f32>,
     /// What a row with guesses has changed, until it is known which of them stay.
     pub(super) journal: Option<Journal>,
-    place: Place,
-    dim: usize,
+    pub(super) place: Place,
+    pub(super) dim: usize,
 }
 
 /// Positions of blocks shared in front of a head's own rows.
@@ -222,6 +222,11 @@ impl HeadCache {
         self.mins.clear();
         self.maxs.clear();
         Ok(())
+    }
+
+    /// The slot to give up, now that `seen` tokens were seen and there is one too many.
+    pub(super) fn victim(&self, policy: &Policy, seen: usize) -> Option<usize> {
+        policy.victim(&self.slots.view(seen, &[], None), self.capacity?)
     }
 
     /// Gives up one slot of its own rows.

@@ -29,11 +29,11 @@ struct Entry {
 
 impl Journal {
     /// Before the first token of a row in `head`.
-    pub(super) fn new(head: &HeadCache) -> Self {
-        Journal {
+    pub(super) fn new(head: &HeadCache) -> Result<Self, TchError> {
+        Ok(Journal {
             tokens: Vec::new(),
-            gone: head.arena.empty(),
-        }
+            gone: Pair::arena(head.place, head.dim)?,
+        })
     }
 
     /// Before a token is written.

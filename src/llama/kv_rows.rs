@@ -117,20 +117,6 @@ impl Pair {
         self.keys.bytes() + self.values.bytes()
     }
 
-    /// No rows, on the host, of the types of these.
-    pub(super) fn empty(&self) -> Pair {
-        let of = |rows: &KvRows| {
-            let (kind, dim) = rows
-                .host()
-                .map_or((RowKind::Float32, 0), |rows| (rows.kind(), rows.dim()));
-            KvRows::Host(Rows::new(kind, dim))
-        };
-        Pair {
-            keys: of(&self.keys),
-            values: of(&self.values),
-        }
-    }
-
     /// Undoes [`Pair::swap_remove`] of `slot`, whose row is row `from` of `other`; on the host.
     pub(super) fn restore(
         &mut self,

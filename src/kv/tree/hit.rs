@@ -15,13 +15,13 @@ pub struct Hit<P> {
 /// Why a hit ended where it did. Positions count tokens from the start of the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Miss {
-    /// Nothing is there, for nobody.
+    /// Nothing is there for this tenant, nor for another under this policy.
     Cold,
     /// Something is there for other tenants only.
     OtherTenant,
     /// Something is there for the tenant, read under a policy whose caches cannot be exchanged with this one's.
     OtherPolicy,
-    /// The prefix cache is off, or the request wants no part in it.
+    /// The prefix cache is off.
     Off,
     /// What is there has another token at position `at`.
     Diverged {

@@ -42,7 +42,7 @@ impl Attention {
         scratch: &mut Scratch,
     ) -> Result<Vec<f32>, TchError> {
         let dim = self.head_dim;
-        let mut journal = Journal::new(head);
+        let mut journal = Journal::new(head)?;
         let mut output = Vec::with_capacity(queries.len());
         for (token, own) in queries.chunks_exact(self.group() * dim).enumerate() {
             let fresh = |floats| Fresh {
@@ -79,11 +79,10 @@ fn evict(
     seen: usize,
     journal: &mut Journal,
 ) -> Result<(), TchError> {
-    let Some(capacity) = head.capacity.filter(|_| policy.when == When::EachStep) else {
+    if policy.when != When::EachStep {
         return Ok(());
-    };
-    let victim = policy.victim(&head.slots.view(seen, &[], None), capacity);
-    let Some(slot) = victim else {
+    }
+    let Some(slot) = head.victim(policy, seen) else {
         return Ok(());
     };
     journal.evicts(head, slot)?;

@@ -1,8 +1,9 @@
 //! Grouped-query attention over a sequence's segments, and the attention that every slot received.
 //!
 //! On a CPU the kernels take single queries over rows where they lie, in any type, or many queries at once; elsewhere,
-//! and for weights that the kernels do not read, libtorch's products take whole chunks. All compute the same. One softmax spans all segments, so scores are always the global ones. On a CPU exact
-//! scores cost little on top of an eager softmax; they are never approximated.
+//! and for weights that the kernels do not read, libtorch's products take whole chunks. All compute the same. One softmax
+//! spans all segments, so scores are always the global ones. On a CPU exact scores cost little on top of an eager
+//! softmax; they are never approximated.
 
 mod chunk;
 mod drafted;
@@ -18,7 +19,7 @@ use super::reading::Reading;
 use crate::kernels::Scratch;
 use crate::kv::{Fast, Policy, Select};
 
-pub(super) use steps::HostQueries;
+pub(super) use steps::{HostQueries, SCRATCH};
 
 /// Rows of up to this many tokens go through the kernels, where those can read the cache.
 const KERNEL_TOKENS: usize = 8;

@@ -236,7 +236,7 @@ impl Attention {
 
 thread_local! {
     /// Buffers of the kernels, one set a thread of the pool.
-    static SCRATCH: RefCell<Scratch> = RefCell::default();
+    pub(in crate::llama) static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
 /// One KV head of one span.

@@ -1,21 +1,16 @@
 //! Which evicted rows a sequence attends to again.
 
-use std::cell::RefCell;
 use std::sync::{Mutex, PoisonError};
 
 use tch::TchError;
 
+use super::super::attention::SCRATCH;
 use super::super::rope::Rope;
 use super::SequenceCache;
-use crate::kernels::{Pool, Scratch};
+use crate::kernels::Pool;
 
 /// Tokens of a row whose queries say what is recalled; of a longer one they are evenly spread, the last among them.
 const ASKING: usize = 64;
-
-thread_local! {
-    /// Buffers of the kernels, one set a thread of the pool.
-    static SCRATCH: RefCell<Scratch> = RefCell::default();
-}
 
 impl SequenceCache {
     /// Attends again, in one layer, to what the queries of each KV head, `[tokens * group, head_dim]`, may have use
