@@ -53,17 +53,24 @@ pub fn split(keys: &[Key], total: f64) -> Vec<f64> {
     keys.iter().map(part).collect()
 }
 
-/// How `total` streams are split: in proportion to the shares, at least one each.
+/// How `total` streams are split: at least one each, and the others so that each is as near as can be to its share.
 pub fn split_streams(keys: &[Key], total: usize) -> Vec<usize> {
     let parts = split(keys, total as f64);
-    parts
-        .iter()
-        .map(|part| (part.round() as usize).max(1))
-        .collect()
+    let mut given = vec![1; keys.len()];
+    for _ in keys.len()..total {
+        let lacks = given.iter_mut().zip(&parts).rev();
+        let most = lacks.max_by(|(a, x), (b, y)| (*x - **a as f64).total_cmp(&(*y - **b as f64)));
+        if let Some((streams, _)) = most {
+            *streams += 1;
+        }
+    }
+    given
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -90,6 +97,18 @@ mod tests {
             .collect();
         assert_eq!(split(&keys, 22.0), [2.0, 20.0]);
         assert_eq!(split_streams(&keys, 22), [2, 20]);
-        assert_eq!(split_streams(&keys, 4), [1, 4]);
+        assert_eq!(split_streams(&keys, 4), [1, 3]);
+        assert_eq!(split_streams(&keys, 1), [1, 1]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_stream_is_lost_or_added(shares in proptest::collection::vec(0.1f64..20.0, 1..8), total in 1usize..200) {
+            let key = |share: &f64| format!("k={share}").parse().unwrap();
+            let keys: Vec<Key> = shares.iter().map(key).collect();
+            let streams = split_streams(&keys, total);
+            prop_assert_eq!(streams.iter().sum::<usize>(), total.max(keys.len()));
+            prop_assert!(streams.iter().all(|&n| n > 0));
+        }
     }
 }

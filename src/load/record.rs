@@ -2,8 +2,6 @@
 
 use serde::Serialize;
 
-use super::quantile::Sorted;
-
 /// How a request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -185,11 +183,6 @@ impl Record {
         let after_first = self.output_tokens().checked_sub(1).filter(|&n| n > 0)?;
         Some((last - first) / after_first as f64)
     }
-
-    /// The quantile of its own gaps.
-    pub fn gap_quantile(&self, share: f64) -> Option<f64> {
-        self.gaps().collect::<Sorted>().quantile(share)
-    }
 }
 
 /// A request as a line of a file.
@@ -304,6 +297,11 @@ pub mod testing {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::load::quantile::Sorted;
+
+    fn median(record: &Record) -> Option<f64> {
+        record.gaps().collect::<Sorted>().quantile(0.5)
+    }
 
     fn near(value: Option<f64>, wanted: f64) -> bool {
         value.is_some_and(|value| (value - wanted).abs() < 1e-9)
@@ -321,9 +319,9 @@ mod tests {
             output: 9,
             ..Counted::default()
         });
-        assert!(near(record.tpot(), 0.025) && near(record.gap_quantile(0.5), 0.05));
+        assert!(near(record.tpot(), 0.025) && near(median(&record), 0.05));
         record.parts.truncate(1);
-        assert_eq!(record.gap_quantile(0.5), None);
+        assert_eq!(median(&record), None);
         record.parts.clear();
         assert_eq!((record.ttft(), record.tpot()), (None, None));
     }

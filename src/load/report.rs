@@ -8,7 +8,7 @@ use super::drive::{Order, Run};
 use super::fairness::Fairness;
 use super::quantile::{Sorted, Summary};
 use super::record::{Outcome, Record};
-use super::slo::{Slo, Verdict, is_good};
+use super::slo::{Slo, Verdict, is_good, share_of};
 
 /// The version of the report's shape: it grows when a field goes or changes its meaning.
 pub const SCHEMA: u32 = 1;
@@ -360,12 +360,12 @@ fn goodput(run: &Run, slos: &[Slo]) -> Option<Goodput> {
     if slos.is_empty() {
         return None;
     }
-    let kept = run.records.iter().filter(|r| r.outcome != Outcome::Aborted);
-    let kept: Vec<&Record> = kept.collect();
-    let requests = kept.iter().filter(|record| is_good(record, slos)).count();
+    let good = |record: &Record| is_good(record, slos);
+    // One that was left is never good.
+    let requests = run.records.iter().filter(|record| good(record)).count();
     Some(Goodput {
         requests,
-        share: requests as f64 / kept.len().max(1) as f64,
+        share: share_of(&run.records, good).unwrap_or(0.0),
         per_s: per_second(requests as f64, run.whole_s),
     })
 }

@@ -34,6 +34,15 @@ pub enum Stat {
     Quantile(f64),
 }
 
+impl Stat {
+    fn of(self, values: &Sorted) -> Option<f64> {
+        match self {
+            Stat::Mean => values.mean(),
+            Stat::Quantile(share) => values.quantile(share),
+        }
+    }
+}
+
 /// What is bounded.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Bound {
@@ -159,10 +168,7 @@ impl Slo {
                     .iter()
                     .flat_map(|record| values(metric, record))
                     .collect();
-                match stat {
-                    Stat::Mean => values.mean(),
-                    Stat::Quantile(share) => values.quantile(share),
-                }
+                stat.of(&values)
             }
             Bound::Unserved => share_of(records, |record| record.outcome != Outcome::Served),
             Bound::Goodput => share_of(records, |record| is_good(record, slos)),
@@ -183,7 +189,7 @@ impl Slo {
 }
 
 /// The share of the requests that were not left.
-fn share_of(records: &[Record], holds: impl Fn(&Record) -> bool) -> Option<f64> {
+pub(super) fn share_of(records: &[Record], holds: impl Fn(&Record) -> bool) -> Option<f64> {
     let kept = records
         .iter()
         .filter(|record| record.outcome != Outcome::Aborted);
@@ -214,23 +220,14 @@ pub fn is_good(record: &Record, slos: &[Slo]) -> bool {
 }
 
 fn keeps(record: &Record, slo: &Slo) -> bool {
-    let Bound::Latency(metric, stat) = slo.bound else {
-        return true;
-    };
-    let own = match metric {
-        Metric::Ttft => record.ttft(),
-        Metric::Tpot => record.tpot(),
-        Metric::E2e => Some(record.e2e()),
-        Metric::Itl => {
-            let gaps: Sorted = record.gaps().collect();
-            match stat {
-                Stat::Mean => gaps.mean(),
-                Stat::Quantile(share) => gaps.quantile(share),
-            }
+    match slo.bound {
+        // How late the tester was is not the request's doing.
+        Bound::Latency(Metric::Lag, _) | Bound::Unserved | Bound::Goodput => true,
+        Bound::Latency(metric, stat) => {
+            let own: Sorted = values(metric, record).into_iter().collect();
+            stat.of(&own).is_none_or(|own| own <= slo.limit)
         }
-        Metric::Refusal | Metric::Lag => None,
-    };
-    own.is_none_or(|own| own <= slo.limit)
+    }
 }
 
 #[cfg(test)]
