@@ -83,8 +83,7 @@ pub fn boot(
     let worker = Device::start(metrics.clone());
     let steps = Steps::default();
     let total = usize::try_from(sections.kv.total_bytes.bytes()).unwrap_or(usize::MAX);
-    let counted = metrics.clone();
-    let cache = Supervisor::start(move |_| Cache::new(total, counted));
+    let cache = Supervisor::start(move |_| Cache::new(total));
     let audit = audit.map(|log| Supervisor::start(move |_| Audit::new(log)));
     let routes = Routes::default();
     let sessions = Sessions::default();

@@ -10,7 +10,6 @@ use tokio::sync::oneshot;
 
 use super::replica::ReplicaId;
 use super::restart::Restart;
-use crate::telemetry::Metrics;
 
 /// An engine asks for a lease of `bytes` in all. Answered once it can be had. All and not what is missing: what it gives
 /// back while it waits is made up for.
@@ -61,19 +60,16 @@ pub(super) struct Cache {
     waiting: VecDeque<Lease>,
     /// Others were asked for what the first of them lacks.
     asked: bool,
-    metrics: Metrics,
 }
 
 impl Cache {
-    pub(super) fn new(total: usize, metrics: Metrics) -> Self {
-        metrics.set_kv(0, total as u64);
+    pub(super) fn new(total: usize) -> Self {
         Cache {
             total,
             leases: BTreeMap::new(),
             engines: BTreeMap::new(),
             waiting: VecDeque::new(),
             asked: false,
-            metrics,
         }
     }
 
@@ -191,7 +187,6 @@ impl Handler<Restart> for Cache {
     type Result = ();
 
     fn handle(&mut self, _: Restart, ctx: &mut Self::Context) {
-        self.metrics.set_kv(0, self.total as u64);
         ctx.stop();
     }
 }
@@ -245,7 +240,7 @@ mod tests {
 
     #[actix::test]
     async fn a_lease_waits_until_another_engine_gives_back() {
-        let cache = Cache::new(100, Metrics::new()).start();
+        let cache = Cache::new(100).start();
         let shrink = Some(Spare(40).start().recipient());
         let owner = replica("a");
         cache
@@ -266,7 +261,7 @@ mod tests {
 
     #[actix::test]
     async fn a_restart_keeps_the_leases() {
-        let cache = actix::Supervisor::start(|_| Cache::new(100, Metrics::new()));
+        let cache = actix::Supervisor::start(|_| Cache::new(100));
         assert_eq!(lease(&cache, "a", 80).await.await, Ok(80));
         cache.send(Restart).await.unwrap();
         let mut more = lease(&cache, "b", 30).await;
@@ -301,7 +296,7 @@ mod tests {
 
     #[actix::test]
     async fn only_the_first_that_waits_takes_from_others() {
-        let cache = Cache::new(100, Metrics::new()).start();
+        let cache = Cache::new(100).start();
         let mut notes = Vec::new();
         for name in ["a", "b"] {
             let asked = std::sync::Arc::default();

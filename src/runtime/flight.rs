@@ -37,16 +37,7 @@ impl Flight {
     }
 
     pub(super) fn count(&self) -> StepCount {
-        let mut count = StepCount::default();
-        for row in &self.rows {
-            let (rows, tokens) = match row.prompt {
-                true => (&mut count.prompt_rows, &mut count.prompt_tokens),
-                false => (&mut count.decode_rows, &mut count.decode_tokens),
-            };
-            *rows += 1;
-            *tokens += row.tokens;
-        }
-        count
+        StepCount::of(&self.rows)
     }
 
     /// The event of a trace.

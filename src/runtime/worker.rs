@@ -2,8 +2,9 @@
 //!
 //! Obeys [`Load`], [`Step`], [`SessionCall`], [`MemoryCall`], [`Sleep`] and [`Unload`].
 //! Replicas of a model share this one thread: a step uses all cores of the device, so two at a time would only wait for
-//! each other's memory bandwidth, and weights that no other thread reads can be shared without a lock. A panic inside is caught: the sender gets [`StepError::Lost`], this worker
-//! stops with all it holds, and the next message meets a fresh one on the same thread and at the same address.
+//! each other's memory bandwidth, and weights that no other thread reads can be shared without a lock. A panic inside is
+//! caught: the sender gets [`StepError::Lost`], this worker stops with all it holds, and the next message meets a fresh
+//! one on the same thread and at the same address.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -76,7 +77,7 @@ pub(super) struct SessionCall {
     pub(super) order: SessionOrder,
 }
 
-/// Say what all models keep beyond open sequences.
+/// Say what all models keep by open sequences and beyond them.
 #[derive(Message)]
 #[rtype(result = "Result<MemoryReport, StepError>")]
 pub(super) struct MemoryCall;

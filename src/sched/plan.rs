@@ -221,7 +221,7 @@ pub trait Forward {
     /// Does something with parked sessions.
     fn session(&mut self, order: SessionOrder) -> Result<SessionReply, ForwardError>;
 
-    /// What is kept beyond open sequences.
+    /// What is kept by open sequences and beyond them.
     fn memory(&self) -> MemoryReport;
 
     /// Another one over the same weights, without sequences; `None` when the weights cannot be shared.
@@ -292,7 +292,7 @@ pub struct SessionReport {
     pub saved: bool,
 }
 
-/// Bytes that are kept beyond open sequences.
+/// Bytes that are kept by open sequences and beyond them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct MemoryReport {
     /// Of shared prefixes and snapshots.

@@ -80,7 +80,7 @@ impl Stepper {
         self.model.session(order)
     }
 
-    /// What is kept beyond open sequences.
+    /// What is kept by open sequences and beyond them.
     pub fn memory(&self) -> MemoryReport {
         self.model.memory()
     }

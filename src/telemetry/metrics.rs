@@ -252,7 +252,7 @@ impl Metrics {
             ),
             heartbeat: new.gauge(
                 "engine_heartbeat_age_seconds",
-                "Time that the step in hand has taken; 0 when there is none",
+                "How long the step in hand has taken, or an engine with work has stood still, whichever is more; 0 when idle",
             ),
             process_memory: new.whole("process_resident_memory_bytes", "Memory of the process"),
             process_cpu: new.gauge(

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::StepCount;
+
 /// The most steps of one recording; what comes after is counted and not kept.
 const STEPS: usize = 20_000;
 /// The most rows of all its steps.
@@ -163,23 +165,20 @@ fn trace(kept: &Kept, started: Instant) -> Value {
 }
 
 fn step(event: &StepEvent, at: f64, tid: usize) -> Value {
-    let prompts = event.rows.iter().filter(|row| row.prompt).count();
-    let name = match (prompts, event.rows.len() - prompts) {
-        (0, 0) => "free",
-        (_, 0) => "prefill",
-        (0, _) => "decode",
-        _ => "mixed",
+    let count = StepCount::of(&event.rows);
+    let name = match count.phase() {
+        "none" => "free",
+        phase => phase,
     };
     let rows = event.rows.iter().map(|row| {
         let phase = if row.prompt { "prefill" } else { "decode" };
         json!({"seq": row.seq, "phase": phase, "start": row.start, "tokens": row.tokens})
     });
-    let tokens: usize = event.rows.iter().map(|row| row.tokens).sum();
     json!({
         "name": name, "cat": "step", "ph": "X", "pid": 1, "tid": tid, "ts": at, "dur": micros(event.took),
         "args": {
-            "rows": event.rows.len(), "tokens": tokens, "prefill_rows": prompts,
-            "decode_rows": event.rows.len() - prompts, "ended": event.ended, "waiting": event.waiting,
+            "rows": count.rows(), "tokens": count.tokens(), "prefill_rows": count.prompt_rows,
+            "decode_rows": count.decode_rows, "ended": event.ended, "waiting": event.waiting,
             "running": event.running, "kv_bytes": event.kv_bytes, "failed": event.failed,
             "sequences": rows.collect::<Vec<Value>>(),
         },

@@ -1,5 +1,7 @@
 //! The values that labels have.
 
+use crate::telemetry::StepRow;
+
 /// How far a request had come when its client left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
@@ -71,6 +73,20 @@ pub struct StepCount {
 }
 
 impl StepCount {
+    /// What these rows come to.
+    pub fn of(rows: &[StepRow]) -> Self {
+        let mut count = StepCount::default();
+        for row in rows {
+            let (rows, tokens) = match row.prompt {
+                true => (&mut count.prompt_rows, &mut count.prompt_tokens),
+                false => (&mut count.decode_rows, &mut count.decode_tokens),
+            };
+            *rows += 1;
+            *tokens += row.tokens;
+        }
+        count
+    }
+
     /// Its sequences.
     pub fn rows(&self) -> usize {
         self.prompt_rows + self.decode_rows

@@ -190,7 +190,7 @@ impl Metrics {
         self.0.restarts.with_label_values(&[why.name()]).inc();
     }
 
-    /// How long the step in hand has taken.
+    /// How long the step in hand has taken, or an engine with work has stood still, whichever is more.
     pub fn set_heartbeat_age(&self, age: Duration) {
         self.0.heartbeat.set(age.as_secs_f64());
     }
