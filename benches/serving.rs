@@ -3,7 +3,7 @@
 //! `cargo bench --bench serving [-- TOKENS [PROMPT]]`; `LLAMAHOME_TEST_MODEL` names the model. `batch` is the decode throughput of 16
 //! sequences over that of one, interleaved, median of the rounds. `arrival` is the 99 % quantile of the gaps between
 //! tokens of 4 running streams from the submission of a long prompt to its first token, over the median of their gaps
-//! before; once for the prompt in one step, and once for each size of its chunks.
+//! before: for the prompt in one step, for chunks of fixed sizes, and for what keeps a step within the target time.
 
 use std::time::Instant;
 
@@ -12,7 +12,9 @@ use llamahome::kv::Policy;
 use llamahome::llama::{Compute, Config as ModelConfig, Llama, LlamaForward, set_threads};
 use llamahome::load::Sorted;
 use llamahome::sample::SamplingParams;
-use llamahome::sched::{Config, Event, Limits, Request, Scheduler, Standing, Stepper};
+use llamahome::sched::{
+    BatcherKind, Config, Event, Limits, Phase, Request, Scheduler, Standing, Stepper,
+};
 use llamahome::store::Model;
 use serde_json::json;
 
@@ -45,7 +47,7 @@ fn main() -> Result<(), Failed> {
     let mut sizes = std::env::args().skip(1).filter_map(|arg| arg.parse().ok());
     let (tokens, long) = (sizes.next().unwrap_or(TOKENS), sizes.next().unwrap_or(LONG));
     batch(&mut engine, tokens)?;
-    for chunk in [long, 512, 128, 32] {
+    for chunk in [Some(long), Some(512), Some(128), Some(32), None] {
         arrival(&mut engine, long, chunk)?;
     }
     Ok(())
@@ -67,11 +69,20 @@ struct Serving<'a> {
 }
 
 impl Engine {
-    fn serve(&mut self, prefill_tokens: usize) -> Serving<'_> {
+    /// Prompts in pieces of `chunk` tokens, or of what keeps a step within the target time.
+    fn serve(&mut self, chunk: Option<usize>) -> Serving<'_> {
         let config = Config {
             max_batch: STREAMS,
-            prefill_tokens,
             ..Config::default()
+        };
+        let config = match chunk {
+            None => config,
+            Some(chunk) => Config {
+                batcher: BatcherKind::Fixed,
+                prefill_tokens: chunk,
+                step_tokens: chunk + STREAMS,
+                ..config
+            },
         };
         let limits = Limits {
             shape: self.stepper.kv_shape(),
@@ -113,7 +124,7 @@ impl Serving<'_> {
         let Some(plan) = self.scheduler.plan(Instant::now()) else {
             return Ok(None);
         };
-        let decode = plan.rows.iter().all(|row| row.tokens.len() == 1);
+        let decode = plan.rows.iter().all(|row| row.phase == Phase::Decode);
         let drawn = self.engine.stepper.step(&plan)?;
         let now = Instant::now();
         for (seq, event) in self.scheduler.commit(drawn, now) {
@@ -137,7 +148,7 @@ impl Serving<'_> {
 
 /// Tokens a second of `streams` sequences in steps that only decode, once all of them do.
 fn decode(engine: &mut Engine, streams: usize, length: usize) -> Result<f64, Failed> {
-    let mut serving = engine.serve(512);
+    let mut serving = engine.serve(None);
     for _ in 0..streams {
         serving.submit(length, length)?;
     }
@@ -182,7 +193,7 @@ fn batch(engine: &mut Engine, tokens: usize) -> Result<(), Failed> {
     Ok(())
 }
 
-fn arrival(engine: &mut Engine, long: usize, chunk: usize) -> Result<(), Failed> {
+fn arrival(engine: &mut Engine, long: usize, chunk: Option<usize>) -> Result<(), Failed> {
     const RUNNING: usize = 4;
     const BEFORE: usize = 64;
     let mut serving = engine.serve(chunk);
@@ -221,8 +232,8 @@ fn arrival(engine: &mut Engine, long: usize, chunk: usize) -> Result<(), Failed>
             "test": "arrival",
             "prompt": long,
             "running": RUNNING,
+            "batcher": if chunk.is_some() { "fixed" } else { "dynamic" },
             "chunk": chunk,
-            "chunked": chunk < long,
             "undisturbed_median_ms": base * 1e3,
             "itl_p50_ms": disturbed.quantile(0.5).map(|gap| gap * 1e3),
             "itl_p99_ms": p99 * 1e3,
