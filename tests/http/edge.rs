@@ -23,21 +23,16 @@ fn every_route_asks_for_the_key() {
         ("DELETE", TEXT),
     ];
     for (method, path) in ROUTES.into_iter().chain(unknown) {
-        // Its answer has no end; `models.rs` asks it.
-        if path == "/v1/models/events" {
-            continue;
-        }
         let path = path.replace("{id}", "fake").replace("{name}", "s");
-        let send = |key: Option<&str>| {
+        let call = |key: Option<&str>| {
             let call = Call::new(daemon.address, method, &path);
-            let call = key.into_iter().fold(call, |call, key| {
+            key.into_iter().fold(call, |call, key| {
                 call.header("Authorization", &format!("Bearer {key}"))
-            });
-            call.send()
+            })
         };
         let open = matches!(path.as_str(), "/health" | "/ready");
         for key in [None, Some("wrong"), Some("righ"), Some("")] {
-            let reply = send(key);
+            let reply = call(key).send();
             assert_eq!(
                 reply.status == 401,
                 !open,
@@ -46,11 +41,11 @@ fn every_route_asks_for_the_key() {
             );
             assert_eq!(reply.header("www-authenticate").is_some(), !open);
         }
-        let reply = send(Some("right"));
+        // The answer may be a stream without an end: its head says enough.
+        let status = call(Some("right")).open().status;
         assert!(
-            !matches!(reply.status, 401 | 403 | 500..),
-            "{method} {path}: {}",
-            reply.body
+            !matches!(status, 401 | 403 | 500..),
+            "{method} {path}: {status}"
         );
     }
 }

@@ -63,7 +63,6 @@ pub(in crate::http) struct Timings {
     paused_ms: f64,
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref)] // The signature is serde's.
 fn is_zero(time: &f64) -> bool {
     *time == 0.0
 }
