@@ -27,7 +27,7 @@ fn a_model_takes_what_its_file_promised() {
     let promised = Setup::real().source.open("smollm2").unwrap().weight_bytes as f64;
     daemon.post(CHAT, &ask("What is the capital of France?", 1));
     let line = daemon.get("/v1/ps").json();
-    let taken = line["models"][0]["weight_bytes"].as_f64();
+    let taken = line["data"][0]["weight_bytes"].as_f64();
     let taken = taken.unwrap_or_else(|| panic!("{line}"));
     assert!((taken / promised - 1.0).abs() < 0.05, "{taken} {promised}");
 }
