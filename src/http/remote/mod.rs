@@ -73,6 +73,8 @@ fn client() -> Result<reqwest::Client, HttpError> {
     reqwest::Client::builder()
         .no_proxy()
         .connect_timeout(CONNECT)
+        // On a connection that the other end is closing a request is lost, and nobody can say whether it was begun.
+        .pool_max_idle_per_host(0)
         .build()
         .map_err(|error| HttpError::Client(error.to_string()))
 }
