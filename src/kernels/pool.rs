@@ -15,8 +15,9 @@ use std::time::{Duration, Instant};
 #[cfg(test)]
 mod tests;
 
-/// How long a thread looks for the next run before it sleeps: longer than the gaps inside a decode step.
-const SPIN: Duration = Duration::from_micros(100);
+/// How long a thread looks for the next run before it sleeps: longer than the gaps inside of a step of many sequences, whose
+/// bookkeeping between two products takes some 200 microseconds. To wake it takes a tenth of a millisecond.
+const SPIN: Duration = Duration::from_micros(400);
 
 /// Looks between two offers of the core to others: a few microseconds, as a look takes some 50 ns.
 const LOOKS: u32 = 64;
@@ -31,7 +32,7 @@ const JOINED: u64 = END - 1;
 /// Threads that run the parts of one call at a time.
 ///
 /// Parts are claimed one by one, so a thread that is late or has lost its core to another process costs at most the one
-/// part that it holds. After a run the threads look for the next for about 100 microseconds, then they sleep.
+/// part that it holds. After a run the threads look for the next for less than half a millisecond, then they sleep.
 pub struct Pool {
     shared: Arc<Shared>,
     workers: Vec<Worker>,
