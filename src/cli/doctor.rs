@@ -151,11 +151,7 @@ fn device(settings: &Settings) -> Finding {
     let compute = Compute::choose(settings.model.dtype);
     ok(
         "device",
-        format!(
-            "{}, computing in {}",
-            llama::describe(),
-            compute.dtype_name()
-        ),
+        format!("{}, computing in {}", llama::describe(), compute.about()),
     )
 }
 

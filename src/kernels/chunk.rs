@@ -94,7 +94,7 @@ pub fn attend_chunk(
         };
         let steps = amx.vectors();
         match precision {
-            Precision::Float32 => {}
+            Precision::Float32 | Precision::Int8 => {}
             Precision::Split => return all.run(steps, super::x86::Tiled::<true>(amx)),
             Precision::Bfloat16 => return all.run(steps, super::x86::Tiled::<false>(amx)),
         }

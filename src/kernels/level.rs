@@ -9,7 +9,7 @@ pub enum Level {
     Plain,
     /// x86-64 with AVX2, FMA and F16C: 8 floats at a time.
     Avx2,
-    /// x86-64 with AVX-512 F, BW and VL: 16 floats at a time.
+    /// x86-64 with AVX-512 F, BW, VL and VNNI: 16 floats, or 64 bytes, at a time.
     Avx512,
     /// x86-64 with AVX-512 and its BF16, and tiles of BF16 (AMX), where the system lets this process use them. Where
     /// nothing may be rounded to `bf16`, the same as [`Level::Avx512`].

@@ -4,18 +4,21 @@
     reason = "the parts of a product write to places of the same slice that are not contiguous"
 )]
 
+mod bytes;
 mod format;
 mod inputs;
 mod matrix;
 mod packing;
 mod panels;
 mod tile;
+mod whole;
 #[cfg(target_arch = "x86_64")]
 mod wide;
 
 pub use format::Format;
 pub use matrix::{Matrix, MatrixError};
 
+use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -24,6 +27,7 @@ use super::level::Level;
 use super::pool::Pool;
 use super::precision::Precision;
 use super::steps::{self, Job, Steps};
+use bytes::Bytes;
 use inputs::Packed;
 use packing::ROWS;
 use panels::Panels;
@@ -35,10 +39,6 @@ mod tests;
 /// Vector operations of the smallest parts, some microseconds: enough to hide that threads claim parts one by one, and
 /// little enough to wait for.
 const LEAST: usize = 6_000;
-
-/// Rows that are multiplied in single precision whatever may be, each as if it were alone: reading the weights takes
-/// longer.
-pub const FEW: usize = 16;
 
 /// Panels that stay in the nearest caches while all groups of inputs are multiplied with them.
 const BLOCK: usize = 4;
@@ -72,13 +72,17 @@ pub fn multiply(level: Level, pool: &Pool, weights: &Matrix, x: &[f32], n: usize
     }
 }
 
-/// Likewise for long inputs, which may be computed in another precision: from 17 rows on and at [`Level::Amx`], in tiles
-/// of `bf16`; else as [`multiply`] does.
+/// Likewise in another precision: at [`Level::Amx`] in tiles of `bf16`, or with bytes; else as [`multiply`] does. A row of
+/// the result is the same whatever the other rows are, but for single precision, where the last bits may differ.
 ///
 /// With [`Precision::Bfloat16`] weights and `x` are rounded to 8 bits of a mantissa, with [`Precision::Split`] to 16, in
 /// two parts whose smallest product is left out. The error of an output is at most `2^-7`, or `2^-14`, of the sum of the
 /// magnitudes of what is added, beside that of sums in `f32`; usually, as roundings are as often up as down, it is that
 /// over the root of the number of columns. Magnitudes below `2^-126` count as 0.
+///
+/// With [`Precision::Int8`] each group of 32 columns of `x` is rounded to 255 steps of its largest magnitude, an error of at
+/// most 1 in 254 of that; magnitudes below `1e-30` count as 0. Products inside a group are exact, and levels differ in the
+/// rounding of `f32` sums between groups only.
 ///
 /// # Panics
 ///
@@ -93,15 +97,28 @@ pub fn multiply_as(
     out: &mut [f32],
 ) {
     #[cfg(target_arch = "x86_64")]
-    if let (Level::Amx, Some(amx), true) = (level, super::x86::Amx::detect(), n > FEW) {
+    if let (Level::Amx, Some(amx), true) = (level, super::x86::Amx::detect(), n > 0) {
         check(weights, x, n, out);
         match precision {
-            Precision::Float32 => {}
+            Precision::Float32 | Precision::Int8 => {}
             Precision::Split => return wide::multiply::<true>(amx, pool, weights, x, n, out),
             Precision::Bfloat16 => return wide::multiply::<false>(amx, pool, weights, x, n, out),
         }
     }
-    let _ = precision;
+    let whole = weights.cols().is_multiple_of(bytes::GROUP)
+        && (weights.parts().iter()).all(|part| whole::reads(part.format));
+    if precision == Precision::Int8 && whole && n > 0 {
+        check(weights, x, n, out);
+        let multiply = Whole {
+            tiles: level == Level::Amx,
+            pool,
+            weights,
+            x,
+            n,
+            out,
+        };
+        return steps::run(level, multiply);
+    }
     multiply(level, pool, weights, x, n, out);
 }
 
@@ -126,27 +143,80 @@ impl Job for Multiply<'_> {
     fn run<S: Steps>(self, steps: S) {
         let lanes = steps.vectors();
         let inputs = Packed::new(self.x, self.n, S::Vectors::SUMS);
-        let panels: usize = self.weights.parts().iter().map(Panels::len).sum();
         let cost = self.weights.cols() * (ROWS / S::Vectors::LANES) * (self.n + 3) / 2;
-        let parts = parts(panels, (LEAST / cost).max(1), self.pool.threads());
         let out = Output::new(self.out, self.weights.rows());
-        self.pool.run(parts.len(), |part| {
-            let mut sums = [[0.0; ROWS]; WIDEST];
-            let Range { start, end } = parts[part].clone();
-            for start in (start..end).step_by(BLOCK) {
-                for (rows, inputs) in inputs.groups() {
-                    let block = start..(start + BLOCK).min(end);
-                    for panel in block.filter_map(|i| Panel::of(self.weights, i)) {
-                        tile::multiply(lanes, panel.format, panel.bytes, inputs, &mut sums);
-                        for (i, sums) in rows.clone().zip(&sums) {
-                            // SAFETY: each panel has rows of its own, and each part panels of its own.
-                            unsafe { out.write(i, panel.first, &sums[..panel.rows]) };
-                        }
-                    }
+        by_panel(self.pool, self.weights, (cost, BLOCK), |panels, sums| {
+            for (rows, inputs) in inputs.groups() {
+                for panel in panels.clone().filter_map(|i| Panel::of(self.weights, i)) {
+                    tile::multiply(lanes, panel.format, panel.bytes, inputs, sums);
+                    // SAFETY: each panel has rows of its own.
+                    unsafe { panel.write(&out, rows.clone(), sums) };
                 }
             }
         });
     }
+}
+
+thread_local! {
+    /// The inputs of the product that this thread calls.
+    static BYTES: RefCell<Bytes> = RefCell::default();
+}
+
+/// A product with bytes.
+struct Whole<'a> {
+    /// Whether tiles may be used.
+    tiles: bool,
+    pool: &'a Pool,
+    weights: &'a Matrix,
+    x: &'a [f32],
+    n: usize,
+    out: &'a mut [f32],
+}
+
+impl Job for Whole<'_> {
+    fn run<S: Steps>(self, steps: S) {
+        let lanes = steps.vectors();
+        BYTES.with_borrow_mut(|inputs| {
+            inputs.round(lanes, self.x, self.n);
+            let inputs = &*inputs;
+            // Four columns at a time, and a few operations more for each group of 32.
+            let cost = self.weights.cols() * (ROWS / S::Vectors::LANES) * (3 * self.n + 2) / 8;
+            let out = Output::new(self.out, self.weights.rows());
+            // A single set need not come back to a panel.
+            let block = if self.n > WIDEST { BLOCK } else { usize::MAX };
+            by_panel(self.pool, self.weights, (cost, block), |panels, sums| {
+                for (rows, inputs) in inputs.sets(WIDEST) {
+                    let unit = whole::Unit::new(lanes, rows.len(), self.tiles);
+                    for panel in panels.clone().filter_map(|i| Panel::of(self.weights, i)) {
+                        unit.multiply(panel.format, panel.bytes, inputs, sums);
+                        // SAFETY: each panel has rows of its own.
+                        unsafe { panel.write(&out, rows.clone(), sums) };
+                    }
+                }
+            });
+        });
+    }
+}
+
+/// The results of a panel, by input.
+type Sums = [[f32; ROWS]; WIDEST];
+
+/// Calls `work` for all panels of `weights`, up to `block` neighbours at a time; each costs `cost` vector operations.
+fn by_panel(
+    pool: &Pool,
+    weights: &Matrix,
+    (cost, block): (usize, usize),
+    work: impl Fn(Range<usize>, &mut Sums) + Sync,
+) {
+    let panels: usize = weights.parts().iter().map(Panels::len).sum();
+    let parts = parts(panels, (LEAST / cost).max(1), pool.threads());
+    pool.run(parts.len(), |part| {
+        let mut sums = [[0.0; ROWS]; WIDEST];
+        let Range { start, end } = parts[part].clone();
+        for start in (start..end).step_by(block) {
+            work(start..start.saturating_add(block).min(end), &mut sums);
+        }
+    });
 }
 
 /// Splits `panels` for `threads` that claim parts one by one: long stretches of memory first, which are read fastest,
@@ -189,6 +259,18 @@ impl<'a> Panel<'a> {
             first += part.rows;
         }
         None
+    }
+
+    /// Writes the results of `rows` of the inputs.
+    ///
+    /// # Safety
+    ///
+    /// No other thread writes to the rows of this panel.
+    unsafe fn write(&self, out: &Output<'_>, rows: Range<usize>, sums: &Sums) {
+        for (i, sums) in rows.zip(sums) {
+            // SAFETY: the caller's.
+            unsafe { out.write(i, self.first, &sums[..self.rows]) };
+        }
     }
 }
 
@@ -253,7 +335,12 @@ impl<'a> Output<'a> {
         // SAFETY: in bounds of the slice, which is borrowed mutably for as long as this lives, and by the caller nobody
         // else writes here. `values` is a shared borrow, so it is not a part of it.
         unsafe {
-            std::ptr::copy_nonoverlapping(values.as_ptr(), self.start.add(at), values.len());
+            let to = self.start.add(at);
+            match <&[f32; ROWS]>::try_from(values) {
+                // Of a known length, it is no call.
+                Ok(values) => to.cast::<[f32; ROWS]>().write_unaligned(*values),
+                Err(_) => std::ptr::copy_nonoverlapping(values.as_ptr(), to, values.len()),
+            }
         }
     }
 }

@@ -32,7 +32,7 @@ pub use draw::{Keys, draw};
 pub use elementwise::{gate, rms_norm};
 pub use hadamard::hadamard;
 pub use level::Level;
-pub use matmul::{FEW, Format, Matrix, MatrixError, multiply, multiply_as};
+pub use matmul::{Format, Matrix, MatrixError, multiply, multiply_as};
 pub use pages::{bounds, upper_bounds};
 pub use pool::Pool;
 pub use precision::Precision;

@@ -9,4 +9,19 @@ pub enum Precision {
     Split,
     /// `bf16`, 8 bits of a mantissa. Where that is no faster, [`Precision::Float32`].
     Bfloat16,
+    /// 8 bits, scaled by groups of 32, for products with quantised weights, which are then of whole numbers; with other
+    /// weights, and in attention, [`Precision::Float32`].
+    Int8,
+}
+
+impl Precision {
+    /// For people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Precision::Float32 => "float32",
+            Precision::Split => "split bfloat16",
+            Precision::Bfloat16 => "bfloat16",
+            Precision::Int8 => "int8",
+        }
+    }
 }

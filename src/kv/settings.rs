@@ -215,7 +215,7 @@ pub enum ScoreKind {
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
 pub enum KvDtype {
-    /// As the model computes.
+    /// 4 bytes a value with `model.dtype = "float32"`, else 2.
     Auto,
     /// 4 bytes a value.
     Float32,

@@ -614,8 +614,10 @@ impl SequenceCache {
             positions.filter(|&&p| self.policy.protect.holds(p)).count()
         };
         let pinned = match self.policy.capacity() {
-            Some(_) => mean(all().map(protected).sum()),
             None => 0,
+            // Before the first eviction all heads hold the same.
+            Some(_) if !self.evicted_once => all().next().map_or(0, protected),
+            Some(_) => mean(all().map(protected).sum()),
         };
         KvReport {
             policy: self.policy.name().to_owned(),

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use tch::{Cuda, Device, Kind};
 
 use super::{Config, Dtype};
-use crate::kernels::Precision;
+use crate::kernels::{Level, Precision};
 
 /// A device and the type of its products.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -14,14 +14,17 @@ pub struct Compute {
     pub device: Device,
     /// Float32, or bfloat16: of activations, and of keys and values.
     pub kind: Kind,
-    /// Of long products on a CPU.
-    pub precision: Precision,
+    /// Of prompts' products on a CPU.
+    pub prompts: Precision,
+    /// Of generated tokens' products on a CPU.
+    pub decoding: Precision,
 }
 
 impl Compute {
     /// The device there is, and the type that `dtype` asks for.
     ///
-    /// `auto` is bfloat16 on CUDA and float32 on a CPU, where long products may split their inputs into two bfloat16
+    /// `auto` is bfloat16 on CUDA and float32 on a CPU, where products with quantised weights take inputs of 8 bits
+    /// (docs/decisions/009), but for prompts where the CPU has tiles: those split their inputs into two bfloat16
     /// (docs/decisions/006).
     pub fn choose(dtype: Dtype) -> Self {
         let device = Device::cuda_if_available();
@@ -31,15 +34,17 @@ impl Compute {
             Dtype::Auto if device.is_cuda() => Kind::BFloat16,
             Dtype::Auto => Kind::Float,
         };
-        let precision = match dtype {
-            Dtype::Float32 => Precision::Float32,
-            Dtype::Bfloat16 => Precision::Bfloat16,
-            Dtype::Auto => Precision::Split,
+        let (prompts, decoding) = match dtype {
+            Dtype::Float32 => (Precision::Float32, Precision::Float32),
+            Dtype::Bfloat16 => (Precision::Bfloat16, Precision::Int8),
+            Dtype::Auto if Level::Amx.is_available() => (Precision::Split, Precision::Int8),
+            Dtype::Auto => (Precision::Int8, Precision::Int8),
         };
         Compute {
             device,
             kind,
-            precision,
+            prompts,
+            decoding,
         }
     }
 
@@ -48,11 +53,27 @@ impl Compute {
         self.kind.elt_size_in_bytes()
     }
 
-    /// The type's name in configuration.
+    /// The name in configuration of what was chosen.
     pub fn dtype_name(&self) -> &'static str {
-        match self.kind {
-            Kind::BFloat16 => "bfloat16",
-            _ => "float32",
+        match (self.kind, self.decoding) {
+            (Kind::BFloat16, _) => "bfloat16",
+            (_, Precision::Float32) => "float32",
+            _ => "auto",
+        }
+    }
+
+    /// What products are computed in, for people.
+    pub fn about(&self) -> String {
+        if self.device.is_cuda() {
+            return self.dtype_name().to_owned();
+        }
+        match (self.prompts, self.decoding) {
+            (prompts, decoding) if prompts == decoding => prompts.name().to_owned(),
+            (prompts, decoding) => format!(
+                "{} for prompts and {} for answers",
+                prompts.name(),
+                decoding.name()
+            ),
         }
     }
 }
@@ -123,5 +144,22 @@ mod tests {
         assert_eq!(Compute::choose(Dtype::Float32).kind, Kind::Float);
         assert_eq!(Compute::choose(Dtype::Bfloat16).kind, Kind::BFloat16);
         assert_eq!(Compute::choose(Dtype::Bfloat16).value_bytes(), 2);
+    }
+
+    #[test]
+    fn float32_rounds_nothing_and_the_others_say_what_they_round() {
+        let exact = Compute::choose(Dtype::Float32);
+        let precisions = (exact.prompts, exact.decoding);
+        assert_eq!(precisions, (Precision::Float32, Precision::Float32));
+        assert_eq!(
+            (exact.about().as_str(), exact.dtype_name()),
+            ("float32", "float32")
+        );
+        let auto = Compute::choose(Dtype::Auto);
+        assert_eq!(auto.decoding, Precision::Int8);
+        if !auto.device.is_cuda() {
+            assert_eq!(auto.dtype_name(), "auto");
+            assert!(auto.about().contains("int8"), "{}", auto.about());
+        }
     }
 }

@@ -14,7 +14,7 @@ use super::memory::{KvMemory, Prefixes, Share};
 use super::model::{Held, Llama};
 use super::session::Sessions;
 use crate::ids::{SeqId, TokenId};
-use crate::kernels::{FEW, Scratch};
+use crate::kernels::Scratch;
 use crate::kv::tree::Miss;
 use crate::kv::{KvReport, KvShape, Policy, Spill};
 use crate::sched::{
@@ -22,6 +22,9 @@ use crate::sched::{
     SessionOrder, SessionReply, Want,
 };
 use crate::store::SpillFile;
+
+/// Rows of a step up to which guesses are among them: from there on, one that is wrong costs as much as a step's row.
+const GUESSED: usize = 16;
 
 /// A model and the caches of its open sequences.
 #[derive(Debug)]
@@ -209,9 +212,8 @@ impl LlamaForward {
         }
         let mut tokens: usize = rows.iter().map(|row| row.tokens.len() - guesses(row)).sum();
         let context = self.model.context();
-        // More rows at a time may be computed in another precision, and a guess must be what decoding would say.
         let most = match self.model.held() {
-            Held::Packed(_) => FEW,
+            Held::Packed(_) => GUESSED,
             Held::Tensors(_) => 0,
         };
         let mut rows = rows.to_vec();
@@ -431,7 +433,8 @@ impl LlamaForward {
                 for &row in &picked {
                     wanted.extend_from_slice(&hidden[row * width..(row + 1) * width]);
                 }
-                packed.logits(&wanted)
+                let phases = rows.iter().zip(&counts).map(|(row, &n)| (row.phase, n));
+                packed.logits(&wanted, phases)
             }
             (Hidden::Device(hidden), Held::Tensors(tensors)) => {
                 let picked: Vec<i64> = picked.iter().map(|&i| i as i64).collect();

@@ -12,6 +12,7 @@ use super::kv_rows::Place;
 use super::node::Node;
 use super::{Compute, ModelConfig};
 use crate::ids::TokenId;
+use crate::kernels::Precision;
 use crate::kv::tree::{Miss, Namespace, PrefixTree, Weigh};
 use crate::kv::{KvDtype, KvShape, Policy, Reading, RowKind};
 use crate::store::state_file::Sha256Hex;
@@ -60,7 +61,11 @@ impl KvMemory {
             (KvDtype::Float32, _) => RowKind::Float32,
             // Beside int8 rows, 2 bytes are full enough a precision for the newest.
             (KvDtype::Bfloat16 | KvDtype::Int8, _) | (_, Kind::BFloat16) => RowKind::Bfloat16,
-            _ => RowKind::Float32,
+            // Half of what a step reads at some depth, and as exact as the rest of it.
+            (KvDtype::Auto, _) => match compute.decoding {
+                Precision::Float32 => RowKind::Float32,
+                _ => RowKind::Bfloat16,
+            },
         };
         Place {
             float,

@@ -3,14 +3,17 @@
 //! Decoding reads every weight once a step, so its speed is that of memory: quantised weights are read as they lie in
 //! the file, repacked once for the processor. Long rows widen the same weights panel by panel, in the caches.
 
+use std::ops::Range;
+
 use super::attention::HostQueries;
 use super::block::Span;
 use super::names::Part;
 use super::rope::Rope;
 use super::weights::Weights;
-use super::{LlamaError, ModelConfig};
+use super::{Compute, LlamaError, ModelConfig};
 use crate::ids::TokenId;
 use crate::kernels::{Level, Matrix, Pool, Precision, gate, multiply_as, rms_norm, rotate};
+use crate::sched::Phase;
 use crate::store::DType;
 
 /// See the module.
@@ -23,6 +26,19 @@ pub(super) struct Packed {
     blocks: Vec<Block>,
     pool: Pool,
     level: Level,
+    compute: Compute,
+}
+
+/// What is known of all rows of a step.
+struct Inputs {
+    /// Cosines and sines of their positions.
+    angles: Vec<(Vec<f32>, Vec<f32>)>,
+    runs: Vec<Run>,
+}
+
+/// Neighbouring rows that are computed in one precision.
+struct Run {
+    rows: Range<usize>,
     precision: Precision,
 }
 
@@ -95,7 +111,7 @@ impl Packed {
             blocks,
             pool,
             level: Level::best(),
-            precision: weights.precision(),
+            compute: weights.compute(),
         }))
     }
 
@@ -128,29 +144,56 @@ impl Packed {
         for (row, &token) in hidden.chunks_exact_mut(width).zip(tokens) {
             self.embedding.row(token as usize, row);
         }
-        let angles: Vec<_> = positions.iter().map(|&p| rope.position(p)).collect();
+        let inputs = Inputs {
+            angles: positions.iter().map(|&p| rope.position(p)).collect(),
+            runs: self.runs(spans.iter().map(|span| (span.phase, span.tokens))),
+        };
         let mut buffers = Buffers::default();
         for block in &self.blocks {
-            self.attend(block, &mut hidden, &angles, (spans, rope), &mut buffers)?;
-            self.feed_forward(block, &mut hidden, &mut buffers);
+            self.attend(block, &mut hidden, &inputs, (spans, rope), &mut buffers)?;
+            self.feed_forward(block, &mut hidden, &inputs.runs, &mut buffers);
         }
         self.rms_norm(&hidden, &self.norm, &mut buffers.normed);
         Ok(buffers.normed)
     }
 
-    /// `hidden` `[n, hidden]` -> logits `[n, vocabulary]`.
-    pub(super) fn logits(&self, hidden: &[f32]) -> Vec<f32> {
+    /// `hidden` `[n, hidden]` -> logits `[n, vocabulary]`; `parts` are the phases of so many rows each.
+    pub(super) fn logits(
+        &self,
+        hidden: &[f32],
+        parts: impl Iterator<Item = (Phase, usize)>,
+    ) -> Vec<f32> {
         let head = self.head.as_ref().unwrap_or(&self.embedding);
         let mut logits = Vec::new();
-        self.product(head, hidden, &mut logits);
+        self.product(head, hidden, &self.runs(parts), &mut logits);
         logits
+    }
+
+    /// What a row is computed in depends on its phase and never on its neighbours: a prompt's rows are the same however
+    /// it is cut, and an answer's however many run beside it.
+    fn runs(&self, parts: impl Iterator<Item = (Phase, usize)>) -> Vec<Run> {
+        let mut runs: Vec<Run> = Vec::new();
+        let mut end = 0;
+        for (phase, count) in parts {
+            let precision = match phase {
+                Phase::Prompt { .. } => self.compute.prompts,
+                Phase::Decode => self.compute.decoding,
+            };
+            let rows = end..end + count;
+            end = rows.end;
+            match runs.last_mut() {
+                Some(last) if last.precision == precision => last.rows.end = end,
+                _ => runs.push(Run { rows, precision }),
+            }
+        }
+        runs
     }
 
     fn attend(
         &self,
         block: &Block,
         hidden: &mut [f32],
-        angles: &[(Vec<f32>, Vec<f32>)],
+        Inputs { angles, runs }: &Inputs,
         (spans, rope): (&mut [Span<'_>], &Rope),
         buffers: &mut Buffers,
     ) -> Result<(), tch::TchError> {
@@ -167,7 +210,7 @@ impl Packed {
             ..
         } = buffers;
         self.rms_norm(hidden, &block.attention_norm, normed);
-        self.product(&block.query_key_value, normed, all);
+        self.product(&block.query_key_value, normed, runs, all);
         let width = (heads + 2 * kv_heads) * dim;
         if let Some(bias) = &block.bias {
             for row in all.chunks_exact_mut(width) {
@@ -217,13 +260,13 @@ impl Packed {
             values,
         };
         let attended =
-            (block.attention).on_host(&host, spans, count, &self.pool, self.precision)?;
-        self.product(&block.attention_out, &attended, out);
+            (block.attention).on_host(&host, spans, count, &self.pool, self.compute.prompts)?;
+        self.product(&block.attention_out, &attended, runs, out);
         hidden.iter_mut().zip(out).for_each(|(h, o)| *h += *o);
         Ok(())
     }
 
-    fn feed_forward(&self, block: &Block, hidden: &mut [f32], buffers: &mut Buffers) {
+    fn feed_forward(&self, block: &Block, hidden: &mut [f32], runs: &[Run], buffers: &mut Buffers) {
         let Buffers {
             normed,
             both,
@@ -232,19 +275,34 @@ impl Packed {
             ..
         } = buffers;
         self.rms_norm(hidden, &block.feed_forward_norm, normed);
-        self.product(&block.gate_up, normed, both);
+        self.product(&block.gate_up, normed, runs, both);
         joined.resize(both.len() / 2, 0.0);
         let inner = self.config.intermediate;
         gate(self.level, &self.pool, both, inner, joined);
-        self.product(&block.down, joined, out);
+        self.product(&block.down, joined, runs, out);
         hidden.iter_mut().zip(out).for_each(|(h, o)| *h += *o);
     }
 
-    fn product(&self, weights: &Matrix, x: &[f32], out: &mut Vec<f32>) {
-        let n = x.len() / weights.cols();
-        out.resize(n * weights.rows(), 0.0);
-        let (precision, level) = (self.precision, self.level);
-        multiply_as(precision, level, &self.pool, weights, x, n, out);
+    fn product(&self, weights: &Matrix, x: &[f32], runs: &[Run], out: &mut Vec<f32>) {
+        let (cols, rows) = (weights.cols(), weights.rows());
+        out.resize(x.len() / cols * rows, 0.0);
+        for Run {
+            rows: run,
+            precision,
+        } in runs
+        {
+            let x = &x[run.start * cols..run.end * cols];
+            let out = &mut out[run.start * rows..run.end * rows];
+            multiply_as(
+                *precision,
+                self.level,
+                &self.pool,
+                weights,
+                x,
+                run.len(),
+                out,
+            );
+        }
     }
 
     fn rms_norm(&self, x: &[f32], weight: &[f32], out: &mut Vec<f32>) {

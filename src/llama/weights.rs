@@ -4,7 +4,7 @@ use tch::{Kind, Tensor};
 
 use super::names::Part;
 use super::{Compute, LlamaError, ModelConfig};
-use crate::kernels::{Matrix, Precision};
+use crate::kernels::Matrix;
 use crate::store::Checkpoint;
 
 /// Reads tensors of one checkpoint for one device.
@@ -29,9 +29,9 @@ impl<'a> Weights<'a> {
         }
     }
 
-    /// Of long products.
-    pub(super) fn precision(&self) -> Precision {
-        self.compute.precision
+    /// What it is read for.
+    pub(super) fn compute(&self) -> Compute {
+        self.compute
     }
 
     /// The weight of `part`, in the compute type.

@@ -108,7 +108,7 @@ impl ModelSource for DiskModels {
             "{:.0}M parameters, {} on disk, computed in {}",
             parameters as f64 / 1e6,
             model.summary.quantization,
-            self.compute.dtype_name()
+            self.compute.about()
         );
         let (tokenizer, eos) = (model.tokenizer.clone(), model.eos.clone());
         let (model, config, compute) = (Arc::new(model), self.config.clone(), self.compute);

@@ -60,6 +60,37 @@ macro_rules! with_packing {
 }
 pub(super) use with_packing;
 
+/// Evaluates an expression with the type that packs a quantised [`Format`](super::Format), or another one for others.
+macro_rules! with_quants {
+    ($format:expr, $Quants:ident => $value:expr, $otherwise:expr) => {{
+        use $crate::kernels::matmul::{format::Format, packing};
+        match $format {
+            Format::F32 | Format::F16 | Format::Bf16 => $otherwise,
+            Format::Q8_0 => {
+                type $Quants = packing::Q8_0;
+                $value
+            }
+            Format::Q4_0 => {
+                type $Quants = packing::Q4_0;
+                $value
+            }
+            Format::Q4_1 => {
+                type $Quants = packing::Q4_1;
+                $value
+            }
+            Format::Q4K => {
+                type $Quants = packing::Q4K;
+                $value
+            }
+            Format::Q6K => {
+                type $Quants = packing::Q6K;
+                $value
+            }
+        }
+    }};
+}
+pub(super) use with_quants;
+
 /// Rows of a panel: the floats of the widest vector.
 pub(super) const ROWS: usize = 16;
 
@@ -112,6 +143,20 @@ pub(super) trait Packing {
     unsafe fn four<L: Lanes, const PART: usize>(lanes: L, at: At) -> [L::Vector; 4];
 }
 
+/// A format whose elements are scaled whole numbers.
+pub(super) trait Quants: Packing {
+    /// What the bytes are above the quants.
+    const ABOVE: f32 = 0.0;
+
+    /// The quants of a unit in bytes without a sign. A word has every other of eight columns: the first the even ones,
+    /// the second the odd ones, and likewise the other two.
+    ///
+    /// # Safety
+    ///
+    /// `at` is at a unit.
+    unsafe fn bytes<L: Lanes>(lanes: L, at: At) -> [L::Words; 4];
+}
+
 /// Rows from the `lane`-th of a panel on, at a unit or at the scales of a span.
 #[derive(Clone, Copy)]
 pub(super) struct At {
@@ -135,6 +180,23 @@ fn pack_nibbles(elements: [u8; UNIT], bytes: &mut [u8]) {
     for (byte, [low, high]) in bytes.iter_mut().zip(pairs) {
         *byte = low | high << 4;
     }
+}
+
+/// # Safety
+///
+/// `at` is at a unit of two words, of which each row's hold 8 nibbles.
+#[inline(always)]
+unsafe fn nibbles<L: Lanes>(lanes: L, at: At) -> [L::Words; 4] {
+    // SAFETY: the caller vouches for two fields of 4 bytes.
+    let words = unsafe { [lanes.load_words(at.field(0)), lanes.load_words(at.field(4))] };
+    let low = lanes.splat_word(0x0f0f_0f0f);
+    let odd = |words: L::Words| lanes.and(lanes.shift::<4>(words), low);
+    [
+        lanes.and(words[0], low),
+        odd(words[0]),
+        lanes.and(words[1], low),
+        odd(words[1]),
+    ]
 }
 
 /// # Safety

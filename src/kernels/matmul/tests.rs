@@ -21,20 +21,14 @@ impl Case {
         }
     }
 
-    /// Panics unless the product of every level is within the bound that [`multiply`] states.
+    /// Panics unless the product of every level and precision is within the bound that it states.
     fn check(&self, pool: &Pool, n: usize, random: &mut Random) {
         let (rows, cols) = (self.matrix.rows(), self.matrix.cols());
         let x: Vec<f32> = (0..n * cols).map(|_| random.float()).collect();
-        let precisions = [
-            // Of `2^-24` for each column, and of rounding inputs.
-            (Precision::Float32, 0.0),
-            (Precision::Split, 2f64.powi(-14)),
-            (Precision::Bfloat16, 2f64.powi(-7)),
-        ];
-        for (level, (precision, rounding)) in Level::available()
+        for (level, precision) in Level::available()
             .into_iter()
-            .flat_map(|level| precisions.map(|precision| (level, precision)))
-            .filter(|(level, (precision, _))| rounds(*level, n) || *precision == Precision::Float32)
+            .flat_map(|level| PRECISIONS.map(|precision| (level, precision)))
+            .filter(|(level, precision)| differs(*level, *precision))
         {
             let mut out = vec![f32::NAN; n * rows];
             multiply_as(precision, level, pool, &self.matrix, &x, n, &mut out);
@@ -43,7 +37,14 @@ impl Case {
                     let products = || row.iter().zip(x).map(|(w, x)| (w, f64::from(*x)));
                     let expected: f64 = products().map(|(w, x)| w.value * x).sum();
                     let added: f64 = products().map(|(w, x)| w.parts * x.abs()).sum();
-                    let bound = (2f64.powi(-24) * cols as f64 + rounding) * added;
+                    // Of rounding inputs; and of `2^-24` for each column, where bytes are up to 255 and quants less.
+                    let (rounding, larger) = match precision {
+                        Precision::Float32 => (0.0, 1.0),
+                        Precision::Split => (2f64.powi(-14) * added, 1.0),
+                        Precision::Bfloat16 => (2f64.powi(-7) * added, 1.0),
+                        Precision::Int8 => (steps(row, x), 8.0),
+                    };
+                    let bound = 2f64.powi(-24) * cols as f64 * larger * added + rounding;
                     let error = (f64::from(*out) - expected).abs();
                     assert!(
                         error <= bound,
@@ -55,9 +56,30 @@ impl Case {
     }
 }
 
+const PRECISIONS: [Precision; 4] = [
+    Precision::Float32,
+    Precision::Split,
+    Precision::Bfloat16,
+    Precision::Int8,
+];
+
 /// Whether a precision makes a difference.
-fn rounds(level: Level, n: usize) -> bool {
-    level == Level::Amx && n > 16
+fn differs(level: Level, precision: Precision) -> bool {
+    match precision {
+        Precision::Float32 | Precision::Int8 => true,
+        Precision::Split | Precision::Bfloat16 => level == Level::Amx,
+    }
+}
+
+/// The most that a product changes when each group of its inputs is rounded to 127 steps on either side of 0.
+fn steps(row: &[Element], x: &[f32]) -> f64 {
+    let groups = row.chunks(32).zip(x.chunks(32));
+    let of_group = |(row, x): (&[Element], &[f32])| {
+        let most = x.iter().fold(0f32, |most, x| most.max(x.abs()));
+        let weights: f64 = row.iter().map(|w| w.value.abs()).sum();
+        weights * f64::from(most) / 253.9
+    };
+    groups.map(of_group).sum()
 }
 
 fn format() -> impl Strategy<Value = Format> {
@@ -101,6 +123,34 @@ proptest! {
         let mut random = Random::new(seed);
         let case = Case::new(format, rows, cols, &mut random);
         case.check(&Pool::new(threads).unwrap(), n, &mut random);
+    }
+
+    #[test]
+    fn a_row_is_the_same_alone_and_among_others(
+        (format, rows, cols) in shape(), n in 2usize..=40, seed in any::<u64>(),
+    ) {
+        let mut random = Random::new(seed);
+        let matrix = Case::new(format, rows, cols, &mut random).matrix;
+        let pool = Pool::new(2).unwrap();
+        let x: Vec<f32> = (0..n * cols).map(|_| random.float()).collect();
+        for (level, precision) in Level::available()
+            .into_iter()
+            .flat_map(|level| PRECISIONS.map(|precision| (level, precision)))
+            .filter(|(level, precision)| differs(*level, *precision))
+        {
+            // Single precision promises it only up to rounding, and bytes are for quantised weights.
+            let plain = format.block_elements() == 1;
+            if precision == Precision::Float32 || (precision == Precision::Int8 && plain) {
+                continue;
+            }
+            let mut together = vec![f32::NAN; n * rows];
+            multiply_as(precision, level, &pool, &matrix, &x, n, &mut together);
+            for (x, together) in x.chunks(cols).zip(together.chunks(rows)) {
+                let mut alone = vec![f32::NAN; rows];
+                multiply_as(precision, level, &pool, &matrix, x, 1, &mut alone);
+                prop_assert_eq!(&alone, together, "{:?} {:?}", level, precision);
+            }
+        }
     }
 
     #[test]

@@ -145,7 +145,7 @@ impl<L: Lanes, P: Packing, const N: usize> Work<L> for Tile<'_, P, N> {
 
 /// Fetches what lies [`AHEAD`] after the `len` bytes that are read now.
 #[inline(always)]
-fn fetch<L: Lanes>(lanes: L, at: *const u8, len: usize) {
+pub(super) fn fetch<L: Lanes>(lanes: L, at: *const u8, len: usize) {
     for line in (0..len).step_by(LINE) {
         lanes.prefetch(at.wrapping_add(AHEAD + line));
     }

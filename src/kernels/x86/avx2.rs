@@ -70,6 +70,68 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    fn shift_left<const BITS: u32>(self, words: __m256i) -> __m256i {
+        // SAFETY: the feature was detected.
+        unsafe { _mm256_sllv_epi32(words, _mm256_set1_epi32(BITS as i32)) }
+    }
+
+    #[inline(always)]
+    fn splat_word(self, word: u32) -> __m256i {
+        // SAFETY: the feature was detected.
+        unsafe { _mm256_set1_epi32(word.cast_signed()) }
+    }
+
+    #[inline(always)]
+    fn and(self, a: __m256i, b: __m256i) -> __m256i {
+        // SAFETY: the feature was detected.
+        unsafe { _mm256_and_si256(a, b) }
+    }
+
+    #[inline(always)]
+    fn or(self, a: __m256i, b: __m256i) -> __m256i {
+        // SAFETY: the feature was detected.
+        unsafe { _mm256_or_si256(a, b) }
+    }
+
+    #[inline(always)]
+    fn xor(self, a: __m256i, b: __m256i) -> __m256i {
+        // SAFETY: the feature was detected.
+        unsafe { _mm256_xor_si256(a, b) }
+    }
+
+    #[inline(always)]
+    fn dot(self, bytes: __m256i, x: __m256i, sums: __m256i) -> __m256i {
+        // SAFETY: the feature was detected.
+        unsafe {
+            // Products of bytes in pairs would overflow 16 bits; of bytes as 16 bits each they fit into 32.
+            let even = _mm256_and_si256(bytes, _mm256_set1_epi16(0xff));
+            let odd = _mm256_srli_epi16::<8>(bytes);
+            let x_even = _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(x));
+            let x_odd = _mm256_srai_epi16::<8>(x);
+            let products = _mm256_add_epi32(
+                _mm256_madd_epi16(even, x_even),
+                _mm256_madd_epi16(odd, x_odd),
+            );
+            _mm256_add_epi32(sums, products)
+        }
+    }
+
+    #[inline(always)]
+    fn whole(self, words: __m256i) -> __m256 {
+        // SAFETY: the feature was detected.
+        unsafe { _mm256_cvtepi32_ps(words) }
+    }
+
+    #[inline(always)]
+    fn byte<const BYTE: u32>(self, words: __m256i) -> __m256 {
+        // SAFETY: the feature was detected.
+        unsafe {
+            let left = _mm256_set1_epi32(24 - 8 * BYTE as i32);
+            _mm256_cvtepi32_ps(_mm256_srai_epi32::<24>(_mm256_sllv_epi32(words, left)))
+        }
+    }
+
+    #[inline(always)]
     fn low4(self, words: __m256i) -> __m256 {
         // SAFETY: the feature was detected.
         unsafe { _mm256_cvtepi32_ps(_mm256_and_si256(words, _mm256_set1_epi32(15))) }

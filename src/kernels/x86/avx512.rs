@@ -6,9 +6,9 @@ use std::arch::x86_64::*;
 use half::{bf16, f16};
 
 use super::simd::{Simd, Work};
-use crate::kernels::lanes::Lanes;
+use crate::kernels::lanes::{ByteGroup, GROUP, Lanes, byte_scale};
 
-/// Proof that the CPU has AVX-512 F, BW and VL.
+/// Proof that the CPU has AVX-512 F, BW, VL and VNNI.
 #[derive(Clone, Copy)]
 pub(in crate::kernels) struct Avx512(());
 
@@ -16,12 +16,13 @@ impl Avx512 {
     pub(in crate::kernels) fn detect() -> Option<Self> {
         let has = is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512vl");
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512vnni");
         has.then_some(Avx512(()))
     }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 fn run<W: Work<Avx512>>(simd: Avx512, work: W) -> W::Output {
     work.run(simd)
 }
@@ -70,6 +71,57 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
+    fn shift_left<const BITS: u32>(self, words: __m512i) -> __m512i {
+        // SAFETY: the feature was detected.
+        unsafe { _mm512_slli_epi32::<BITS>(words) }
+    }
+
+    #[inline(always)]
+    fn splat_word(self, word: u32) -> __m512i {
+        // SAFETY: the feature was detected.
+        unsafe { _mm512_set1_epi32(word.cast_signed()) }
+    }
+
+    #[inline(always)]
+    fn and(self, a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: the feature was detected.
+        unsafe { _mm512_and_si512(a, b) }
+    }
+
+    #[inline(always)]
+    fn or(self, a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: the feature was detected.
+        unsafe { _mm512_or_si512(a, b) }
+    }
+
+    #[inline(always)]
+    fn xor(self, a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: the feature was detected.
+        unsafe { _mm512_xor_si512(a, b) }
+    }
+
+    #[inline(always)]
+    fn dot(self, bytes: __m512i, x: __m512i, sums: __m512i) -> __m512i {
+        // SAFETY: the feature was detected.
+        unsafe { _mm512_dpbusd_epi32(sums, bytes, x) }
+    }
+
+    #[inline(always)]
+    fn whole(self, words: __m512i) -> __m512 {
+        // SAFETY: the feature was detected.
+        unsafe { _mm512_cvtepi32_ps(words) }
+    }
+
+    #[inline(always)]
+    fn byte<const BYTE: u32>(self, words: __m512i) -> __m512 {
+        // SAFETY: the feature was detected.
+        unsafe {
+            let left = _mm512_set1_epi32(24 - 8 * BYTE as i32);
+            _mm512_cvtepi32_ps(_mm512_srai_epi32::<24>(_mm512_sllv_epi32(words, left)))
+        }
+    }
+
+    #[inline(always)]
     fn low4(self, words: __m512i) -> __m512 {
         // SAFETY: the feature was detected.
         unsafe {
@@ -92,6 +144,36 @@ impl Lanes for Avx512 {
                 32.0, 48.0,
             );
             _mm512_add_ps(self.low4(words), _mm512_permutexvar_ps(high, floats))
+        }
+    }
+
+    #[inline(always)]
+    fn to_bytes(self, x: &[f32; GROUP]) -> ByteGroup {
+        // SAFETY: the features were detected; the floats and the words of a group are two vectors each.
+        unsafe {
+            // No closures: they are functions of their own, compiled for any CPU.
+            let (low, high) = (
+                _mm512_loadu_ps(x.as_ptr()),
+                _mm512_loadu_ps(x.as_ptr().add(16)),
+            );
+            let magnitude = _mm512_set1_epi32(i32::MAX);
+            let most = _mm512_max_epu32(
+                _mm512_and_si512(_mm512_castps_si512(low), magnitude),
+                _mm512_and_si512(_mm512_castps_si512(high), magnitude),
+            );
+            let (scale, inverse) = byte_scale(_mm512_reduce_max_epu32(most));
+            let inverse = _mm512_set1_ps(inverse);
+            let low = _mm512_cvtps_epi32(_mm512_mul_ps(low, inverse));
+            let high = _mm512_cvtps_epi32(_mm512_mul_ps(high, inverse));
+            let order = _mm_setr_epi8(0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15);
+            let mut words = [0; GROUP / 4];
+            let to: *mut u32 = words.as_mut_ptr();
+            let bytes = _mm_shuffle_epi8(_mm512_cvtepi32_epi8(low), order);
+            _mm_storeu_si128(to.cast(), bytes);
+            let bytes = _mm_shuffle_epi8(_mm512_cvtepi32_epi8(high), order);
+            _mm_storeu_si128(to.add(4).cast(), bytes);
+            let sums = [_mm512_reduce_add_epi32(low), _mm512_reduce_add_epi32(high)];
+            ByteGroup { scale, words, sums }
         }
     }
 

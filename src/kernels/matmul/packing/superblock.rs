@@ -6,7 +6,7 @@
 
 use std::array::from_fn;
 
-use super::{At, Packing, UNIT, four_nibbles, pack_nibbles};
+use super::{At, Packing, Quants, UNIT, four_nibbles, nibbles, pack_nibbles};
 use crate::kernels::lanes::Lanes;
 
 pub(in super::super) struct Q4K;
@@ -63,12 +63,20 @@ impl Packing for Q4K {
     }
 }
 
+impl Quants for Q4K {
+    #[inline(always)]
+    unsafe fn bytes<L: Lanes>(lanes: L, at: At) -> [L::Words; 4] {
+        // SAFETY: the caller's.
+        unsafe { nibbles(lanes, at) }
+    }
+}
+
 pub(in super::super) struct Q6K;
 
 impl Packing for Q6K {
     const SPAN: usize = 256;
     const GROUP: usize = 16;
-    /// Two words of low nibbles and one of the bits above them.
+    /// Two words of low nibbles, and one of the bits above them: of each word's even and odd columns two bits a byte.
     const UNIT_BYTES: usize = 12;
     const UNIT_FIELD: usize = 4;
     /// A half, 16 scales.
@@ -84,9 +92,10 @@ impl Packing for Q6K {
             let low = &low[64 * half + 16 * (inside % 4)..][..16];
             let high = &high[32 * half + 16 * (inside % 2)..][..16];
             pack_nibbles(from_fn(|j| (low[j] >> (4 * (inside / 4))) & 15), bytes);
-            for (byte, four) in bytes[8..].iter_mut().zip(high.chunks_exact(4)) {
-                let twos = four.iter().map(|x| (x >> (2 * (inside / 2))) & 3);
-                *byte = twos.rev().fold(0, |byte, two| (byte << 2) | two);
+            let two = |column: usize| (high[column] >> (2 * (inside / 2))) & 3;
+            for (i, byte) in bytes[8..].iter_mut().enumerate() {
+                let (even, odd) = (2 * i, 2 * i + 1);
+                *byte = two(even) | two(odd) << 2 | two(8 + even) << 4 | two(8 + odd) << 6;
             }
         }
     }
@@ -117,15 +126,31 @@ impl Packing for Q6K {
         }
         high = match PART {
             0 => high,
-            1 => lanes.shift::<8>(high),
-            2 => lanes.shift::<16>(high),
-            _ => lanes.shift::<24>(high),
+            1 => lanes.shift::<16>(high),
+            2 => lanes.shift::<4>(high),
+            _ => lanes.shift::<20>(high),
         };
         [
             lanes.low6(low, high),
             lanes.low6(lanes.shift::<4>(low), lanes.shift::<2>(high)),
-            lanes.low6(lanes.shift::<8>(low), lanes.shift::<4>(high)),
-            lanes.low6(lanes.shift::<12>(low), lanes.shift::<6>(high)),
+            lanes.low6(lanes.shift::<8>(low), lanes.shift::<8>(high)),
+            lanes.low6(lanes.shift::<12>(low), lanes.shift::<10>(high)),
+        ]
+    }
+}
+
+impl Quants for Q6K {
+    #[inline(always)]
+    unsafe fn bytes<L: Lanes>(lanes: L, at: At) -> [L::Words; 4] {
+        // SAFETY: the caller's, and a third field of 4 bytes.
+        let ([a, b, c, d], high) = unsafe { (nibbles(lanes, at), lanes.load_words(at.field(8))) };
+        let two = lanes.splat_word(0x3030_3030);
+        let with = |low: L::Words, high: L::Words| lanes.or(low, lanes.and(high, two));
+        [
+            with(a, lanes.shift_left::<4>(high)),
+            with(b, lanes.shift_left::<2>(high)),
+            with(c, high),
+            with(d, lanes.shift::<2>(high)),
         ]
     }
 }
