@@ -13,7 +13,7 @@ const BLOCK: usize = 16;
 /// Consecutive keys of one KV head, stored alike.
 #[derive(Debug, Clone, Copy)]
 pub struct Keys<'a> {
-    /// `[len, head_dim]`. [`RowsRef::Int8`] keys lie rotated by [`hadamard`].
+    /// `[len, head_dim]`. [`RowsRef::Int8`] keys lie rotated by [`hadamard`](super::hadamard()).
     pub rows: RowsRef<'a>,
     /// Rows.
     pub len: usize,
@@ -23,7 +23,7 @@ pub struct Keys<'a> {
 /// probability, over all of them, that the key draws. The square lets one query that looks for a key win against many
 /// that take no notice of it.
 ///
-/// - `queries`: `[n, head_dim]`, already scaled by `1 / sqrt(head_dim)` and not rotated by [`hadamard`].
+/// - `queries`: `[n, head_dim]`, already scaled by `1 / sqrt(head_dim)` and not rotated by [`hadamard`](super::hadamard()).
 /// - `bounds`: `[n, bounds per query]`, logits that stand for keys that are not at hand.
 ///
 /// # Panics
