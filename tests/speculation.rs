@@ -239,7 +239,8 @@ fn text_and_cache_are_those_of_one_token_at_a_time() {
         let report = report.unwrap();
         let state_alone = state(&model);
         let next = plain(&mut model, expected[47], prompt.len() + 47).0;
-        // With AVX-512, which computes so few rows under AMX too, products with up to 4 rows of these weights are rounded as those with 1.
+        // With AVX-512, which computes so few rows under AMX too, products with up to 4 rows of these weights are rounded as
+        // those with 1.
         for (name, guess) in [("right", RIGHT), ("wrong", WRONG), ("half", HALF)] {
             let what = format!("{policy} {dtype:?}, {name}");
             let mut model = case.model(dtype);

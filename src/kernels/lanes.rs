@@ -6,12 +6,10 @@
 
 use half::{bf16, f16};
 
+use super::quantize::ROUNDER;
+
 /// Floats that are rounded to bytes with one scale.
 pub(super) const GROUP: usize = 32;
-
-/// Adding it to a float below `2^22` rounds that to a whole number, half to even, whose two's complement are the lowest
-/// bits of the sum.
-const TO_WHOLE: f32 = 12_582_912.0;
 
 /// The largest magnitude of a group that counts as 0: its inverse is no float.
 const NOTHING: f32 = 1e-30;
@@ -89,7 +87,7 @@ pub(super) trait Lanes: Copy + Send + Sync {
         // The bits of magnitudes are in the order of the magnitudes, with what is not finite above all others.
         let magnitudes = x.iter().map(|x| x.to_bits() & 0x7fff_ffff);
         let (scale, inverse) = byte_scale(magnitudes.max().unwrap_or(0));
-        let bytes = x.map(|x| (x * inverse + TO_WHOLE).to_bits() as u8 as i8);
+        let bytes = x.map(|x| (x * inverse + ROUNDER).to_bits() as u8 as i8);
         let (halves, _) = bytes.as_chunks::<{ GROUP / 2 }>();
         let sum = |half: &[i8]| half.iter().map(|byte| i32::from(*byte)).sum();
         let mut words = [0; GROUP / 4];

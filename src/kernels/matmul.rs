@@ -61,14 +61,14 @@ const BLOCK: usize = 4;
 pub fn multiply(level: Level, pool: &Pool, weights: &Matrix, x: &[f32], n: usize, out: &mut [f32]) {
     check(weights, x, n, out);
     if n > 0 {
-        let multiply = Multiply {
+        let product = Product {
             pool,
             weights,
             x,
             n,
             out,
         };
-        steps::run(level, multiply);
+        steps::run(level, Multiply(product));
     }
 }
 
@@ -105,19 +105,18 @@ pub fn multiply_as(
             Precision::Bfloat16 => return wide::multiply::<false>(amx, pool, weights, x, n, out),
         }
     }
-    let whole = weights.cols().is_multiple_of(bytes::GROUP)
-        && (weights.parts().iter()).all(|part| whole::reads(part.format));
-    if precision == Precision::Int8 && whole && n > 0 {
+    let quantised = || (weights.parts().iter()).all(|part| part.format.is_quantised());
+    if precision == Precision::Int8 && n > 0 && quantised() {
         check(weights, x, n, out);
-        let multiply = Whole {
-            tiles: level == Level::Amx,
+        let product = Product {
             pool,
             weights,
             x,
             n,
             out,
         };
-        return steps::run(level, multiply);
+        let tiles = level == Level::Amx;
+        return steps::run(level, Whole { product, tiles });
     }
     multiply(level, pool, weights, x, n, out);
 }
@@ -131,7 +130,8 @@ fn check(weights: &Matrix, x: &[f32], n: usize, out: &[f32]) {
     assert_eq!(Some(out.len()), shape(weights.rows()), "out: {n} rows");
 }
 
-struct Multiply<'a> {
+/// What is multiplied, of lengths that have been checked.
+struct Product<'a> {
     pool: &'a Pool,
     weights: &'a Matrix,
     x: &'a [f32],
@@ -139,15 +139,25 @@ struct Multiply<'a> {
     out: &'a mut [f32],
 }
 
+/// A product with floats.
+struct Multiply<'a>(Product<'a>);
+
 impl Job for Multiply<'_> {
     fn run<S: Steps>(self, steps: S) {
+        let Multiply(Product {
+            pool,
+            weights,
+            x,
+            n,
+            out,
+        }) = self;
         let lanes = steps.vectors();
-        let inputs = Packed::new(self.x, self.n, S::Vectors::SUMS);
-        let cost = self.weights.cols() * (ROWS / S::Vectors::LANES) * (self.n + 3) / 2;
-        let out = Output::new(self.out, self.weights.rows());
-        by_panel(self.pool, self.weights, (cost, BLOCK), |panels, sums| {
+        let inputs = Packed::new(x, n, S::Vectors::SUMS);
+        let cost = weights.cols() * (ROWS / S::Vectors::LANES) * (n + 3) / 2;
+        let out = Output::new(out, weights.rows());
+        by_panel(pool, weights, (cost, BLOCK), |panels, sums| {
             for (rows, inputs) in inputs.groups() {
-                for panel in panels.clone().filter_map(|i| Panel::of(self.weights, i)) {
+                for panel in panels.clone().filter_map(|i| Panel::of(weights, i)) {
                     tile::multiply(lanes, panel.format, panel.bytes, inputs, sums);
                     // SAFETY: each panel has rows of its own.
                     unsafe { panel.write(&out, rows.clone(), sums) };
@@ -164,30 +174,34 @@ thread_local! {
 
 /// A product with bytes.
 struct Whole<'a> {
+    product: Product<'a>,
     /// Whether tiles may be used.
     tiles: bool,
-    pool: &'a Pool,
-    weights: &'a Matrix,
-    x: &'a [f32],
-    n: usize,
-    out: &'a mut [f32],
 }
 
 impl Job for Whole<'_> {
     fn run<S: Steps>(self, steps: S) {
+        let Whole { product, tiles } = self;
+        let Product {
+            pool,
+            weights,
+            x,
+            n,
+            out,
+        } = product;
         let lanes = steps.vectors();
         BYTES.with_borrow_mut(|inputs| {
-            inputs.round(lanes, self.x, self.n);
+            inputs.round(lanes, x, n);
             let inputs = &*inputs;
             // Four columns at a time, and a few operations more for each group of 32.
-            let cost = self.weights.cols() * (ROWS / S::Vectors::LANES) * (3 * self.n + 2) / 8;
-            let out = Output::new(self.out, self.weights.rows());
+            let cost = weights.cols() * (ROWS / S::Vectors::LANES) * (3 * n + 2) / 8;
+            let out = Output::new(out, weights.rows());
             // A single set need not come back to a panel.
-            let block = if self.n > WIDEST { BLOCK } else { usize::MAX };
-            by_panel(self.pool, self.weights, (cost, block), |panels, sums| {
+            let block = if n > WIDEST { BLOCK } else { usize::MAX };
+            by_panel(pool, weights, (cost, block), |panels, sums| {
                 for (rows, inputs) in inputs.sets(WIDEST) {
-                    let unit = whole::Unit::new(lanes, rows.len(), self.tiles);
-                    for panel in panels.clone().filter_map(|i| Panel::of(self.weights, i)) {
+                    let unit = whole::Unit::new(lanes, rows.len(), tiles);
+                    for panel in panels.clone().filter_map(|i| Panel::of(weights, i)) {
                         unit.multiply(panel.format, panel.bytes, inputs, sums);
                         // SAFETY: each panel has rows of its own.
                         unsafe { panel.write(&out, rows.clone(), sums) };

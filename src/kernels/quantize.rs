@@ -2,7 +2,7 @@
 
 /// Its last bit is worth 1, so adding it rounds to the nearest integer, ties to even, and leaves the integer in the low
 /// bits. Unlike `round_ties_even` and a cast, that stays in vector registers on every target.
-const ROUNDER: f32 = 12_582_912.0;
+pub(super) const ROUNDER: f32 = 12_582_912.0;
 
 /// Writes `row` as multiples of the returned scale, `max |x| / 127`, rounded to nearest, ties to even.
 ///

@@ -3,10 +3,7 @@
 use std::ops::Range;
 
 use super::packing::UNIT;
-use crate::kernels::lanes::{self, Lanes, Work};
-
-/// Columns with one scale.
-pub(super) const GROUP: usize = lanes::GROUP;
+use crate::kernels::lanes::{GROUP, Lanes, Work};
 
 /// Words of a unit.
 pub(super) const WORDS: usize = UNIT / 4;

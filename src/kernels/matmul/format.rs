@@ -23,6 +23,11 @@ pub enum Format {
 }
 
 impl Format {
+    /// Whether elements are scaled whole numbers.
+    pub fn is_quantised(self) -> bool {
+        self.block_elements() > 1
+    }
+
     /// Elements of one block; 1 for plain numbers.
     pub fn block_elements(self) -> usize {
         match self {

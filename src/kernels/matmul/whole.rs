@@ -13,18 +13,18 @@ use std::marker::PhantomData;
 #[cfg(target_arch = "x86_64")]
 use std::ops::Range;
 
-use super::bytes::{self, Rounded, WORDS};
+use super::bytes::{Rounded, WORDS};
 use super::format::Format;
-use super::packing::{At, Packing, Quants, ROWS, UNIT, with_quants};
+use super::packing::{At, Quants, ROWS, UNIT, with_quants};
 use super::tile::{self, WIDEST};
-use crate::kernels::lanes::{Lanes, Work};
+use crate::kernels::lanes::{GROUP, Lanes, Work};
 #[cfg(target_arch = "x86_64")]
 use crate::kernels::line::{self, Line};
 #[cfg(target_arch = "x86_64")]
 use crate::kernels::x86::{Amx, AmxWork, Avx512, ByteTiles};
 
 /// Units that share a scale of the inputs.
-const UNITS: usize = bytes::GROUP / UNIT;
+const UNITS: usize = GROUP / UNIT;
 
 /// Rows that are multiplied side by side, so that a sum need not wait for the one before it.
 const BESIDE: usize = 4;
@@ -41,11 +41,6 @@ const AHEAD: usize = 8;
 #[cfg(target_arch = "x86_64")]
 thread_local! {
     static STAGES: RefCell<Vec<Line>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Whether there are products of `format` with bytes.
-pub(super) fn reads(format: Format) -> bool {
-    with_quants!(format, P => P::GROUP <= bytes::GROUP, false)
 }
 
 /// What multiplies panels with the same rows.
@@ -74,7 +69,7 @@ impl<L: Lanes> Unit<L> {
     ///
     /// # Panics
     ///
-    /// When there are no such products of `format`.
+    /// When `format` is not quantised.
     pub(super) fn multiply(
         &self,
         format: Format,
