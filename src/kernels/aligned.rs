@@ -6,11 +6,11 @@ const LINE_FLOATS: usize = LINE / size_of::<f32>();
 
 /// Floats whose first one lies on a cache line: a vector load that straddles two lines costs twice.
 #[derive(Debug, Default)]
-pub(super) struct Aligned(Vec<f32>);
+pub struct Aligned(Vec<f32>);
 
 impl Aligned {
     /// `len` floats, with what the last use left in them.
-    pub(super) fn take(&mut self, len: usize) -> &mut [f32] {
+    pub fn take(&mut self, len: usize) -> &mut [f32] {
         let needed = len + LINE_FLOATS;
         if self.0.len() < needed {
             self.0.resize(needed, 0.0);

@@ -2,6 +2,8 @@
 
 use std::cell::RefCell;
 
+use half::bf16;
+
 use super::attention::Segment;
 use super::dense::{self, COLUMNS, Dense, Floats, Panels, Rows};
 use super::hadamard::hadamard;
@@ -19,23 +21,31 @@ mod tests;
 /// Keys that are packed together: a pair of panels, and one cut of the depth of values.
 const KEYS: usize = 2 * COLUMNS;
 
+/// Blocks of keys that a part packs: one takes less than a microsecond.
+const BLOCKS: usize = 8;
+
 const _: () = assert!(KEYS == dense::DEPTH && KEYS == dense::ROWS);
 
 /// What the new tokens' queries of one KV head read. Columns are the slots of all segments in order; the last ones are
 /// the new tokens' own, which see each other causally. All other columns are seen by all.
 #[derive(Debug, Clone, Copy)]
 pub struct Chunk<'a> {
-    /// `[tokens, group, head_dim]`, scaled by `1 / sqrt(head_dim)`, not rotated by [`hadamard`].
+    /// Those of each token, `[group, head_dim]`, `stride` floats after those of the one before; not rotated by
+    /// [`hadamard`].
     pub queries: &'a [f32],
+    /// Floats from token to token.
+    pub stride: usize,
+    /// What queries are multiplied with, `1 / sqrt(head_dim)`.
+    pub scale: f32,
     /// As for [`attend`](super::attend).
     pub segments: &'a [Segment<'a>],
     /// Added to the logits of every query, one per column, finite or `-inf`.
     pub bias: Option<&'a [f32]>,
     /// What else is hidden.
     pub window: Option<Window<'a>>,
-    /// Whether [`Attended::sums`] is wanted.
+    /// Whether [`Received::sums`] is wanted.
     pub sums: bool,
-    /// One per token, where [`Attended::weighed`] is wanted; else empty.
+    /// One per token, where [`Received::weighed`] is wanted; else empty.
     pub weights: &'a [f32],
 }
 
@@ -48,19 +58,17 @@ pub struct Window<'a> {
     pub width: usize,
 }
 
-/// What [`attend_chunk`] computed for one KV head.
+/// What the columns of one KV head received from [`attend_chunk`].
 #[derive(Debug, Clone, Default)]
-pub struct Attended {
-    /// `[tokens, group, head_dim]`.
-    pub output: Vec<f32>,
+pub struct Received {
     /// One per column, the sum over all queries of the softmax probability; empty if it is not wanted.
     pub sums: Vec<f32>,
     /// Likewise, every query's probabilities times its token's weight.
     pub weighed: Vec<f32>,
 }
 
-/// Attention of `tokens` new tokens, KV head by KV head, with one softmax over all segments as
-/// [`attend`](super::attend) has. The mass of a column is exact: a tile of queries holds the logits of all columns at
+/// Attention of `tokens` new tokens, KV head by KV head of `group` query heads, with one softmax over all segments as
+/// [`attend`](super::attend) has. Sets `output`, `[tokens, heads, group, head_dim]`. The mass of a column is exact: a tile of queries holds the logits of all columns at
 /// once, and there is no approximation of the softmax.
 ///
 /// With [`Precision::Float32`] the error is that of sums in `f32`. At [`Level::Amx`] queries, keys, probabilities before
@@ -70,52 +78,52 @@ pub struct Attended {
 ///
 /// # Panics
 ///
-/// When `head_dim` or `tokens` is 0, when `queries` is not whole rows for all tokens, when there are fewer columns than
-/// tokens, or when another length differs from its shape.
+/// When `head_dim`, `group` or `tokens` is 0, when there are fewer columns than tokens, or when another length differs from
+/// its shape.
 pub fn attend_chunk(
     level: Level,
     precision: Precision,
     pool: &Pool,
     heads: &[Chunk<'_>],
-    head_dim: usize,
-    tokens: usize,
-) -> Vec<Attended> {
-    assert!(head_dim > 0 && tokens > 0, "head_dim or tokens is 0");
+    (tokens, group, head_dim): (usize, usize, usize),
+    output: &mut [f32],
+) -> Vec<Received> {
+    assert!(
+        head_dim > 0 && tokens > 0 && group > 0,
+        "head_dim, group or tokens is 0"
+    );
+    let shape = heads.len().checked_mul(tokens * group * head_dim);
+    assert_eq!(Some(output.len()), shape, "output: {tokens} tokens");
     for head in heads {
-        head.check(head_dim, tokens);
+        head.check(tokens, group, head_dim);
     }
-    #[cfg(target_arch = "x86_64")]
-    if let (Level::Amx, Some(amx)) = (level, super::x86::Amx::detect()) {
-        let all = All {
-            pool,
-            heads,
-            head_dim,
-            tokens,
-        };
-        let steps = amx.vectors();
-        match precision {
-            Precision::Float32 | Precision::Int8 => {}
-            Precision::Split => return all.run(steps, super::x86::Tiled::<true>(amx)),
-            Precision::Bfloat16 => return all.run(steps, super::x86::Tiled::<false>(amx)),
-        }
-    }
-    let _ = precision;
-    let mut found = Vec::new();
     let all = All {
         pool,
         heads,
         head_dim,
         tokens,
+        group,
     };
-    steps::run(level, InFloats(all, &mut found));
+    #[cfg(target_arch = "x86_64")]
+    if let (Level::Amx, Some(amx)) = (level, super::x86::Amx::detect()) {
+        let steps = amx.vectors();
+        match precision {
+            Precision::Float32 | Precision::Int8 => {}
+            Precision::Split => return all.run(steps, super::x86::Tiled::<true>(amx), output),
+            Precision::Bfloat16 => return all.run(steps, super::x86::Tiled::<false>(amx), output),
+        }
+    }
+    let _ = precision;
+    let mut found = Vec::new();
+    steps::run(level, InFloats(all, output, &mut found));
     found
 }
 
-struct InFloats<'a>(All<'a>, &'a mut Vec<Attended>);
+struct InFloats<'a>(All<'a>, &'a mut [f32], &'a mut Vec<Received>);
 
 impl Job for InFloats<'_> {
     fn run<S: Steps>(self, steps: S) {
-        *self.1 = self.0.run(steps, Floats(steps.vectors()));
+        *self.2 = self.0.run(steps, Floats(steps.vectors()), self.1);
     }
 }
 
@@ -124,9 +132,12 @@ impl Chunk<'_> {
         self.segments.iter().map(|segment| segment.len).sum()
     }
 
-    fn check(&self, head_dim: usize, tokens: usize) {
-        let row = tokens.saturating_mul(head_dim);
-        assert_eq!(self.queries.len() % row, 0, "queries: {tokens} tokens");
+    fn check(&self, tokens: usize, group: usize, head_dim: usize) {
+        let needed = (tokens - 1).saturating_mul(self.stride) + group * head_dim;
+        assert!(
+            self.stride >= group * head_dim && self.queries.len() >= needed,
+            "queries: {tokens} tokens"
+        );
         for segment in self.segments {
             segment.keys.assert_shape("keys", segment.len, head_dim);
             segment.values.assert_shape("values", segment.len, head_dim);
@@ -155,6 +166,7 @@ thread_local! {
 struct Scratch {
     lines: Vec<Line>,
     rows: Vec<f32>,
+    queries: Vec<f32>,
     logits: Vec<Line>,
     output: Vec<Line>,
     column: Vec<Line>,
@@ -165,6 +177,7 @@ struct All<'a> {
     heads: &'a [Chunk<'a>],
     head_dim: usize,
     tokens: usize,
+    group: usize,
 }
 
 /// Where the packed keys and values of a head are.
@@ -190,7 +203,7 @@ impl Place {
 }
 
 impl All<'_> {
-    fn run<S: Steps, D: Dense>(&self, steps: S, dense: D) -> Vec<Attended> {
+    fn run<S: Steps, D: Dense>(&self, steps: S, dense: D, output: &mut [f32]) -> Vec<Received> {
         let mut places: Vec<Place> = Vec::with_capacity(self.heads.len());
         for head in self.heads {
             let blocks = head.columns().div_ceil(KEYS);
@@ -205,19 +218,25 @@ impl All<'_> {
         PACKED.with_borrow_mut(|packed| {
             let packed = line::take(packed, places.last().map_or(0, Place::end));
             self.pack(dense, &places, packed);
-            self.attend(steps, dense, &places, packed)
+            self.attend(steps, dense, (&places, packed), output)
         })
     }
 
     fn pack<D: Dense>(&self, dense: D, places: &[Place], packed: &mut [Line]) {
         let shared = Shared::new(packed);
         let parts: Vec<(usize, usize)> = (0..places.len())
-            .flat_map(|head| (0..places[head].blocks).map(move |block| (head, block)))
+            .flat_map(|head| {
+                (0..places[head].blocks)
+                    .step_by(BLOCKS)
+                    .map(move |b| (head, b))
+            })
             .collect();
         self.pool.run(parts.len(), |part| {
-            let (head, block) = parts[part];
+            let (head, first) = parts[part];
             SCRATCH.with_borrow_mut(|scratch| {
-                self.pack_block(dense, head, places[head], block, &shared, scratch);
+                for block in first..(first + BLOCKS).min(places[head].blocks) {
+                    self.pack_block(dense, head, places[head], block, &shared, scratch);
+                }
             });
         });
     }
@@ -235,30 +254,49 @@ impl All<'_> {
         let (dim, segments) = (self.head_dim, self.heads[head].segments);
         let rows = &mut scratch.rows;
         let columns = line::take(&mut scratch.column, dim.max(KEYS));
-        read(segments, Side::Keys, dim, block * KEYS, rows);
-        for (panel, keys) in rows.chunks_exact(COLUMNS * dim).enumerate() {
+        let stored = halves(segments, dim, block * KEYS);
+        let mut floats = false;
+        for panel in 0..KEYS / COLUMNS {
+            let start = place.start + (2 * block + panel) * place.key;
+            // SAFETY: every block has two panels of keys of its own.
+            let to = unsafe { shared.part(start..start + place.key) };
+            let keys = panel * COLUMNS * dim..(panel + 1) * COLUMNS * dim;
+            if stored.is_some_and(|(stored, _)| dense.pack_columns(&stored[keys.clone()], dim, to))
+            {
+                continue;
+            }
+            if !floats {
+                read(segments, Side::Keys, dim, block * KEYS, rows);
+                floats = true;
+            }
+            let keys = &rows[keys];
             for (k, line) in columns[..dim].iter_mut().enumerate() {
                 for (x, key) in line.0.iter_mut().zip(keys.chunks_exact(dim)) {
                     *x = key[k];
                 }
             }
-            let start = place.start + (2 * block + panel) * place.key;
-            // SAFETY: every block has two panels of keys of its own.
-            let to = unsafe { shared.part(start..start + place.key) };
             dense.pack(&columns[..dim], to);
         }
-        read(segments, Side::Values, dim, block * KEYS, rows);
         let cut = dense.lines(KEYS);
+        let mut floats = false;
         for panel in 0..place.width {
+            let start = place.values() + panel * place.value + block * cut;
+            // SAFETY: every block has a cut of its own of every panel of values.
+            let to = unsafe { shared.part(start..start + cut) };
+            let first = panel * COLUMNS;
+            if stored.is_some_and(|(_, stored)| dense.pack_rows(stored, dim, first, to)) {
+                continue;
+            }
+            if !floats {
+                read(segments, Side::Values, dim, block * KEYS, rows);
+                floats = true;
+            }
             let from = (panel * COLUMNS).min(dim);
             let width = (dim - from).min(COLUMNS);
             for (line, value) in columns[..KEYS].iter_mut().zip(rows.chunks_exact(dim)) {
                 *line = Line::default();
                 line.0[..width].copy_from_slice(&value[from..from + width]);
             }
-            let start = place.values() + panel * place.value + block * cut;
-            // SAFETY: every block has a cut of its own of every panel of values.
-            let to = unsafe { shared.part(start..start + cut) };
             dense.pack(&columns[..KEYS], to);
         }
     }
@@ -268,100 +306,84 @@ impl All<'_> {
         &self,
         steps: S,
         dense: D,
-        places: &[Place],
-        packed: &[Line],
-    ) -> Vec<Attended> {
-        let mut found: Vec<Attended> = self.heads.iter().map(|_| Attended::default()).collect();
-        let mut tiles = Vec::new();
-        for (head, chunk) in self.heads.iter().enumerate() {
-            let group = chunk.queries.len() / (self.tokens * self.head_dim);
-            if group == 0 {
-                continue;
-            }
-            found[head].output = vec![0.0; chunk.queries.len()];
-            let size = (dense::ROWS / group).max(1);
-            tiles.extend((0..self.tokens).step_by(size).map(|first| Tile {
+        (places, packed): (&[Place], &[Line]),
+        output: &mut [f32],
+    ) -> Vec<Received> {
+        let size = (dense::ROWS / self.group).max(1);
+        let mut tiles: Vec<Tile> = (0..self.heads.len())
+            .flat_map(|head| {
+                (0..self.tokens)
+                    .step_by(size)
+                    .map(move |first| (head, first))
+            })
+            .map(|(head, first)| Tile {
                 head,
-                group,
                 first,
                 tokens: size.min(self.tokens - first),
-            }));
-        }
+            })
+            .collect();
         // Late tokens see most: those who begin with them end together.
         tiles.sort_by_key(|tile| std::cmp::Reverse(tile.first));
         let mut masses: Vec<[Vec<f32>; 2]> = tiles.iter().map(|_| Default::default()).collect();
         {
-            let outputs: Vec<_> = found
-                .iter_mut()
-                .map(|f| Shared::new(&mut f.output))
-                .collect();
+            let output = Shared::new(output);
             let shared = Shared::new(&mut masses);
             self.pool.run(tiles.len(), |part| {
                 let tile = &tiles[part];
-                let row = tile.group * self.head_dim;
-                // SAFETY: every tile has tokens, and masses, of its own.
-                let (output, mass) = unsafe {
-                    let own = tile.first * row..(tile.first + tile.tokens) * row;
-                    (outputs[tile.head].part(own), shared.part(part..part + 1))
-                };
+                // SAFETY: every tile has masses of its own.
+                let mass = unsafe { shared.part(part..part + 1) };
                 SCRATCH.with_borrow_mut(|scratch| {
                     self.tile(
-                        steps,
-                        dense,
+                        (steps, dense),
                         tile,
                         (places[tile.head], packed),
                         scratch,
-                        (output, &mut mass[0]),
+                        (&output, &mut mass[0]),
                     );
                 });
             });
         }
-        for (head, attended) in found.iter_mut().enumerate() {
-            let own = tiles
-                .iter()
-                .zip(&masses)
-                .filter(|(tile, _)| tile.head == head);
-            self.gather(head, own.map(|(_, mass)| mass), attended);
-        }
-        found
+        let heads = 0..self.heads.len();
+        heads
+            .map(|head| {
+                let own = tiles
+                    .iter()
+                    .zip(&masses)
+                    .filter(|(tile, _)| tile.head == head);
+                self.gather(head, own.map(|(_, mass)| mass))
+            })
+            .collect()
     }
 
     /// Adds the masses of a head's tiles, always in the same order.
-    fn gather<'m>(
-        &self,
-        head: usize,
-        masses: impl Iterator<Item = &'m [Vec<f32>; 2]>,
-        attended: &mut Attended,
-    ) {
+    fn gather<'m>(&self, head: usize, masses: impl Iterator<Item = &'m [Vec<f32>; 2]>) -> Received {
         let chunk = &self.heads[head];
         let columns = chunk.columns();
-        attended.sums = vec![0.0; if chunk.sums { columns } else { 0 }];
-        attended.weighed = vec![0.0; if chunk.weights.is_empty() { 0 } else { columns }];
+        let mut received = Received {
+            sums: vec![0.0; if chunk.sums { columns } else { 0 }],
+            weighed: vec![0.0; if chunk.weights.is_empty() { 0 } else { columns }],
+        };
         for [sums, weighed] in masses {
-            attended
-                .sums
-                .iter_mut()
-                .zip(sums)
-                .for_each(|(a, b)| *a += b);
-            attended
-                .weighed
-                .iter_mut()
-                .zip(weighed)
-                .for_each(|(a, b)| *a += b);
+            let add = |to: &mut [f32], from: &[f32]| {
+                to.iter_mut().zip(from).for_each(|(a, b)| *a += b);
+            };
+            add(&mut received.sums, sums);
+            add(&mut received.weighed, weighed);
         }
+        received
     }
 
+    #[allow(unsafe_code, reason = "tiles write results of their own")]
     fn tile<S: Steps, D: Dense>(
         &self,
-        steps: S,
-        dense: D,
+        (steps, dense): (S, D),
         tile: &Tile,
         (place, packed): (Place, &[Line]),
         scratch: &mut Scratch,
-        (output, masses): (&mut [f32], &mut [Vec<f32>; 2]),
+        (output, masses): (&Shared<'_, f32>, &mut [Vec<f32>; 2]),
     ) {
         let chunk = &self.heads[tile.head];
-        let (dim, group) = (self.head_dim, tile.group);
+        let (dim, group) = (self.head_dim, self.group);
         let seen = |token: usize| chunk.columns() - (self.tokens - 1 - token);
         let most = seen(tile.first + tile.tokens - 1);
         let blocks = most.div_ceil(KEYS);
@@ -377,13 +399,14 @@ impl All<'_> {
         };
         weighed.resize(if own(chunk.weights) { most } else { 0 }, 0.0);
 
-        let queries =
-            &chunk.queries[tile.first * group * dim..(tile.first + tile.tokens) * group * dim];
+        scratch.queries.clear();
+        for token in tile.first..tile.first + tile.tokens {
+            let own = &chunk.queries[token * chunk.stride..][..group * dim];
+            let scaled = own.iter().map(|x| x * chunk.scale);
+            scratch.queries.extend(scaled);
+        }
         // A group of more heads than a tile has rows is done in parts.
-        let parts = queries
-            .chunks(dense::ROWS * dim)
-            .zip(output.chunks_mut(dense::ROWS * dim));
-        for (part, (queries, output)) in parts.enumerate() {
+        for (part, queries) in scratch.queries.chunks(dense::ROWS * dim).enumerate() {
             let count = queries.len() / dim;
             let logits = floats(line::take(
                 &mut scratch.logits,
@@ -439,10 +462,13 @@ impl All<'_> {
                 count: place.width,
             };
             dense.product(rows, values, stride, &mut scratch.lines, attended, width);
-            let rows = output
-                .chunks_exact_mut(dim)
-                .zip(attended.chunks_exact(width));
-            for ((output, row), factor) in rows.zip(factors) {
+            let rows = attended.chunks_exact(width).zip(factors).take(count);
+            for (r, (row, factor)) in rows.enumerate() {
+                let query = part * dense::ROWS + r;
+                let token = tile.first + query / group;
+                let at = (token * self.heads.len() + tile.head) * group + query % group;
+                // SAFETY: every tile has queries of its own.
+                let output = unsafe { output.part(at * dim..(at + 1) * dim) };
                 output
                     .iter_mut()
                     .zip(row)
@@ -476,7 +502,6 @@ impl Chunk<'_> {
 /// Queries of neighbouring tokens of one head.
 struct Tile {
     head: usize,
-    group: usize,
     first: usize,
     tokens: usize,
 }
@@ -491,6 +516,29 @@ fn floats(lines: &mut [Line]) -> &mut [f32] {
 enum Side {
     Keys,
     Values,
+}
+
+/// [`KEYS`] rows of keys and values from `start` on, where they lie as `bf16` in one segment.
+fn halves<'a>(
+    segments: &[Segment<'a>],
+    dim: usize,
+    start: usize,
+) -> Option<(&'a [bf16], &'a [bf16])> {
+    let mut skip = start;
+    for segment in segments {
+        if skip >= segment.len {
+            skip -= segment.len;
+            continue;
+        }
+        let range = skip * dim..(skip + KEYS) * dim;
+        return match (segment.keys, segment.values) {
+            (RowsRef::Bf16(keys), RowsRef::Bf16(values)) => {
+                Some((keys.get(range.clone())?, values.get(range)?))
+            }
+            _ => None,
+        };
+    }
+    None
 }
 
 /// [`KEYS`] rows from `start` on as floats, `[KEYS, dim]`; zeros beyond the last.

@@ -4,6 +4,8 @@
     reason = "vector loads and stores, whose bounds are asserted before the loops"
 )]
 
+use half::bf16;
+
 use super::lanes::{Lanes, Work};
 use super::line::{LINE_FLOATS, Line};
 
@@ -40,6 +42,18 @@ pub(super) trait Dense: Copy + Sync {
 
     /// Packs a panel: line `k` holds element `k` of each of its columns.
     fn pack(self, from: &[Line], to: &mut [Line]);
+
+    /// Packs a panel whose columns are these [`COLUMNS`] rows of `bf16`, `depth` each; false when it cannot, and then
+    /// `to` is as it was.
+    fn pack_columns(self, _rows: &[bf16], _depth: usize, _to: &mut [Line]) -> bool {
+        false
+    }
+
+    /// Packs a panel of whole multiples of [`DEPTH`] that is columns `first` and the [`COLUMNS`] - 1 after it of `rows`,
+    /// `width` each; false as in [`Dense::pack_columns`].
+    fn pack_rows(self, _rows: &[bf16], _width: usize, _first: usize, _to: &mut [Line]) -> bool {
+        false
+    }
 
     /// Sets `out[r * stride + c]` to the sum over `depth` of row `r` times column `c`, of an even number of panels.
     /// Rows of `out` beyond those of `rows`, up to [`ROWS`], may be written too. `scratch` is overwritten.

@@ -1,9 +1,12 @@
 //! What is computed element by element between the products of a block.
 
+use std::sync::{Mutex, PoisonError};
+
 use super::lanes::{Lanes, Work};
 use super::level::Level;
 use super::line::Shared;
 use super::pool::Pool;
+use super::rotate::rotate;
 use super::steps::{self, Job, Steps};
 
 /// Rows of a part.
@@ -31,6 +34,132 @@ pub fn rms_norm(level: Level, pool: &Pool, x: &[f32], weight: &[f32], eps: f32, 
         (out, weight.len()),
         Norm { weight, eps },
     );
+}
+
+/// Adds `x` to `hidden`, both `[n, width]`, and sets `out` to the norm of the result as [`rms_norm`] does.
+///
+/// # Panics
+///
+/// As [`rms_norm`].
+#[allow(unsafe_code, reason = "parts write rows of their own")]
+pub fn add_and_norm(
+    level: Level,
+    pool: &Pool,
+    x: &[f32],
+    hidden: &mut [f32],
+    (weight, eps): (&[f32], f32),
+    out: &mut [f32],
+) {
+    let width = weight.len();
+    assert!(width > 0 && x.len().is_multiple_of(width), "x: whole rows");
+    assert_eq!(x.len(), hidden.len(), "hidden: the shape of x");
+    assert_eq!(x.len(), out.len(), "out: the shape of x");
+    let (hidden, out) = (Shared::new(hidden), Shared::new(out));
+    let norm = Norm { weight, eps };
+    pool.run(x.len().div_ceil(ROWS * width), |part| {
+        let range = part * ROWS * width..((part + 1) * ROWS * width).min(x.len());
+        // SAFETY: every part has rows of its own.
+        let (hidden, out) = unsafe { (hidden.part(range.clone()), out.part(range.clone())) };
+        let add = AddAndNorm {
+            x: &x[range],
+            hidden,
+            out,
+            norm,
+        };
+        steps::run(level, add);
+    });
+}
+
+struct AddAndNorm<'a> {
+    x: &'a [f32],
+    hidden: &'a mut [f32],
+    out: &'a mut [f32],
+    norm: Norm<'a>,
+}
+
+impl Job for AddAndNorm<'_> {
+    fn run<S: Steps>(self, steps: S) {
+        steps.vectors().run(self);
+    }
+}
+
+impl<L: Lanes> Work<L> for AddAndNorm<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self, _: L) {
+        let width = self.norm.weight.len();
+        let rows = self.x.chunks_exact(width);
+        let outputs = self.hidden.chunks_exact_mut(width);
+        let outputs = outputs.zip(self.out.chunks_exact_mut(width));
+        for (x, (hidden, out)) in rows.zip(outputs) {
+            hidden.iter_mut().zip(x).for_each(|(h, x)| *h += x);
+            self.norm.row(hidden, out);
+        }
+    }
+}
+
+/// Rotates the first `heads` heads of every row of `rows`, `[n, width]`, as [`rotate`] does, by the cosines and sines of
+/// the row.
+///
+/// # Panics
+///
+/// When there are not as many `angles` as rows, or `heads` do not fit into `width`.
+pub fn rotate_rows(
+    level: Level,
+    pool: &Pool,
+    rows: &mut [f32],
+    (width, heads, head_dim): (usize, usize, usize),
+    angles: &[(Vec<f32>, Vec<f32>)],
+) {
+    assert!(heads * head_dim <= width, "heads of {head_dim} in {width}");
+    assert_eq!(rows.len(), angles.len() * width, "rows: one per angle");
+    let parts = rows
+        .chunks_mut((ROWS * width).max(1))
+        .zip(angles.chunks(ROWS));
+    let parts: Vec<_> = parts
+        .map(|(rows, angles)| {
+            Mutex::new(Rotate {
+                rows,
+                width,
+                heads,
+                head_dim,
+                angles,
+            })
+        })
+        .collect();
+    pool.run(parts.len(), |part| {
+        let mut part = parts[part].lock().unwrap_or_else(PoisonError::into_inner);
+        steps::run(level, &mut *part);
+    });
+}
+
+struct Rotate<'a> {
+    rows: &'a mut [f32],
+    width: usize,
+    heads: usize,
+    head_dim: usize,
+    angles: &'a [(Vec<f32>, Vec<f32>)],
+}
+
+impl Job for &mut Rotate<'_> {
+    fn run<S: Steps>(self, steps: S) {
+        steps.vectors().run(self);
+    }
+}
+
+impl<L: Lanes> Work<L> for &mut Rotate<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self, _: L) {
+        let rows = self.rows.chunks_exact_mut(self.width);
+        for (row, (cos, sin)) in rows.zip(self.angles) {
+            for head in row[..self.heads * self.head_dim].chunks_exact_mut(self.head_dim) {
+                rotate(head, cos, sin);
+            }
+        }
+    }
 }
 
 /// Sets `out`, `[n, inner]`, to `silu(gate) * up` (SwiGLU, <https://arxiv.org/abs/2002.05202>) of `both`, whose rows are
@@ -233,6 +362,12 @@ mod tests {
                         );
                     }
                 }
+                let mut hidden: Vec<f32> = x.iter().map(|x| x / 2.0).collect();
+                let mut again = vec![f32::NAN; x.len()];
+                let half = hidden.clone();
+                let norm = (&weight[..], 1e-5);
+                add_and_norm(level, &pool, &half, &mut hidden, norm, &mut again);
+                assert_eq!((&hidden, &again), (&x, &normed));
                 for (row, found) in x.chunks(2 * width).zip(normed.chunks(2 * width)) {
                     let squares: f64 = row.iter().map(|x| f64::from(*x).powi(2)).sum();
                     let scale = 1.0 / (squares / row.len() as f64 + 1e-5).sqrt();
@@ -242,6 +377,32 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn rows_are_rotated_head_by_head_and_the_rest_stays() {
+        let pool = Pool::new(2).unwrap();
+        let (n, width, heads, dim) = (19, 50, 3, 14);
+        let rows: Vec<f32> = (0..n * width).map(|i| (i % 97) as f32).collect();
+        let angle = |row: usize, i: usize| (row * 7 + i) as f32;
+        let angles: Vec<(Vec<f32>, Vec<f32>)> = (0..n)
+            .map(|row| {
+                (0..dim / 2)
+                    .map(|i| (angle(row, i).cos(), angle(row, i).sin()))
+                    .unzip()
+            })
+            .collect();
+        let mut expected = rows.clone();
+        for (row, (cos, sin)) in expected.chunks_mut(width).zip(&angles) {
+            row[..heads * dim]
+                .chunks_mut(dim)
+                .for_each(|head| rotate(head, cos, sin));
+        }
+        for level in Level::available() {
+            let mut found = rows.clone();
+            rotate_rows(level, &pool, &mut found, (width, heads, dim), &angles);
+            assert_eq!(found, expected, "{level:?}");
         }
     }
 }

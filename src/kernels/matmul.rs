@@ -105,8 +105,7 @@ pub fn multiply_as(
             Precision::Bfloat16 => return wide::multiply::<false>(amx, pool, weights, x, n, out),
         }
     }
-    let quantised = || (weights.parts().iter()).all(|part| part.format.is_quantised());
-    if precision == Precision::Int8 && n > 0 && quantised() {
+    if precision == Precision::Int8 && n > 0 && weights.is_quantised() {
         check(weights, x, n, out);
         let product = Product {
             pool,
@@ -191,7 +190,7 @@ impl Job for Whole<'_> {
         } = product;
         let lanes = steps.vectors();
         BYTES.with_borrow_mut(|inputs| {
-            inputs.round(lanes, x, n);
+            inputs.round(lanes, pool, x, n);
             let inputs = &*inputs;
             // Four columns at a time, and a few operations more for each group of 32.
             let cost = weights.cols() * (ROWS / S::Vectors::LANES) * (3 * n + 2) / 8;

@@ -26,10 +26,11 @@ mod steps;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+pub use aligned::Aligned;
 pub use attention::{Scratch, Segment, attend};
-pub use chunk::{Attended, Chunk, Window, attend_chunk};
+pub use chunk::{Chunk, Received, Window, attend_chunk};
 pub use draw::{Keys, draw};
-pub use elementwise::{gate, rms_norm};
+pub use elementwise::{add_and_norm, gate, rms_norm, rotate_rows};
 pub use hadamard::hadamard;
 pub use level::Level;
 pub use matmul::{Format, Matrix, MatrixError, multiply, multiply_as};

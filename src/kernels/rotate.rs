@@ -6,6 +6,7 @@
 /// # Panics
 ///
 /// When `row` is not twice as long as `cos` and `sin`.
+#[inline]
 pub fn rotate(row: &mut [f32], cos: &[f32], sin: &[f32]) {
     assert_eq!(row.len(), 2 * cos.len(), "one cosine per pair");
     assert_eq!(cos.len(), sin.len(), "one sine per cosine");

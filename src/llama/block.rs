@@ -2,15 +2,15 @@
 
 use tch::{Kind, TchError, Tensor};
 
-use super::attention::{Attended, Attention, Queries};
+use super::attention::{Attended, Attention, Buffers, Queries};
 use super::cache::SequenceCache;
+use super::kv_rows::Fresh;
 use super::linear::Linear;
 use super::names::Part;
 use super::reading::Reading;
 use super::rope::{Rope, Rotation};
 use super::weights::{self, Weights};
 use super::{LlamaError, ModelConfig};
-use crate::kernels::Scratch;
 use crate::sched::Phase;
 
 /// The tokens of one sequence inside a batch.
@@ -29,7 +29,7 @@ pub(super) struct Span<'a> {
 pub(super) struct Step<'a> {
     pub(super) rope: &'a Rope,
     pub(super) rotation: Rotation,
-    pub(super) scratch: &'a mut Scratch,
+    pub(super) scratch: &'a mut Buffers,
 }
 
 /// The weights of one block.
@@ -144,9 +144,16 @@ impl Block {
                     None,
                 )?;
             }
-            let tensors = Some((&own_keys, &own_values));
-            span.cache
-                .write(self.index, span_keys, span_values, tensors)?;
+            let fresh = |floats, tensor| Fresh {
+                floats,
+                stride: key_stride,
+                tokens: span.tokens,
+                tensor: Some(tensor),
+                dim,
+            };
+            let keys = fresh(span_keys, &own_keys);
+            let values = fresh(span_values, &own_values);
+            span.cache.write(self.index, &keys, &values)?;
             let queries = Queries {
                 tensor: &rows(&queries)?,
                 floats: span_queries,

@@ -5,7 +5,7 @@ mod recall;
 
 use std::sync::Arc;
 
-use tch::{TchError, Tensor};
+use tch::TchError;
 
 use super::cold::Cold;
 use super::head::{HeadCache, shared_len};
@@ -517,19 +517,9 @@ impl SequenceCache {
     pub(super) fn write(
         &mut self,
         layer: usize,
-        keys: &[f32],
-        values: &[f32],
-        tensors: Option<(&Tensor, &Tensor)>,
+        keys: &Fresh<'_>,
+        values: &Fresh<'_>,
     ) -> Result<(), TchError> {
-        let (heads, dim) = (self.shape.kv_heads, self.shape.head_dim);
-        let fresh = |floats, tensor| Fresh {
-            floats,
-            tensor,
-            heads,
-            dim,
-        };
-        let keys = &fresh(keys, tensors.map(|(keys, _)| keys));
-        let values = &fresh(values, tensors.map(|(_, values)| values));
         let start = (self.seen as u32, self.next as u32);
         for (index, head) in self.layers[layer].iter_mut().enumerate() {
             head.write(start, keys, values, index, &self.policy)?;

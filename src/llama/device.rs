@@ -14,18 +14,22 @@ pub struct Compute {
     pub device: Device,
     /// Float32, or bfloat16: of activations, and of keys and values.
     pub kind: Kind,
-    /// Of prompts' products on a CPU.
+    /// Of prompts' products with quantised weights on a CPU.
     pub prompts: Precision,
-    /// Of generated tokens' products on a CPU.
+    /// Likewise of generated tokens'.
     pub decoding: Precision,
+    /// Of prompts' products with other weights; those of generated tokens are in single precision.
+    pub plain: Precision,
+    /// Of prompts' attention on a CPU.
+    pub attention: Precision,
 }
 
 impl Compute {
     /// The device there is, and the type that `dtype` asks for.
     ///
     /// `auto` is bfloat16 on CUDA and float32 on a CPU, where products with quantised weights take inputs of 8 bits
-    /// (docs/decisions/009), but for prompts where the CPU has tiles: those split their inputs into two bfloat16
-    /// (docs/decisions/006).
+    /// (docs/decisions/009) or, of prompts where the CPU has tiles, bfloat16 (docs/decisions/010); prompts' other products
+    /// split their inputs into two bfloat16 (docs/decisions/006).
     pub fn choose(dtype: Dtype) -> Self {
         let device = Device::cuda_if_available();
         let kind = match dtype {
@@ -34,17 +38,36 @@ impl Compute {
             Dtype::Auto if device.is_cuda() => Kind::BFloat16,
             Dtype::Auto => Kind::Float,
         };
+        let quants = match Level::Amx.is_available() {
+            true => Precision::Bfloat16,
+            false => Precision::Int8,
+        };
         let (prompts, decoding) = match dtype {
             Dtype::Float32 => (Precision::Float32, Precision::Float32),
-            Dtype::Bfloat16 => (Precision::Bfloat16, Precision::Int8),
-            Dtype::Auto if Level::Amx.is_available() => (Precision::Split, Precision::Int8),
-            Dtype::Auto => (Precision::Int8, Precision::Int8),
+            Dtype::Bfloat16 | Dtype::Auto => (quants, Precision::Int8),
+        };
+        let (plain, attention) = match dtype {
+            Dtype::Float32 => (Precision::Float32, Precision::Float32),
+            Dtype::Bfloat16 => (Precision::Bfloat16, Precision::Bfloat16),
+            Dtype::Auto => (Precision::Split, Precision::Bfloat16),
         };
         Compute {
             device,
             kind,
             prompts,
             decoding,
+            plain,
+            attention,
+        }
+    }
+
+    /// Of products with weights, quantised or not, and rows of a prompt or of an answer; on a CPU.
+    pub fn precision(&self, quantised: bool, prompt: bool) -> Precision {
+        match (quantised, prompt) {
+            (true, true) => self.prompts,
+            (true, false) => self.decoding,
+            (false, true) => self.plain,
+            (false, false) => Precision::Float32,
         }
     }
 
@@ -62,12 +85,10 @@ impl Compute {
         }
     }
 
-    /// What products are computed in, for people.
+    /// What products with quantised weights are computed in, for people.
     pub fn about(&self) -> String {
-        if self.device.is_cuda() {
-            return self.dtype_name().to_owned();
-        }
         match (self.prompts, self.decoding) {
+            _ if self.device.is_cuda() => self.dtype_name().to_owned(),
             (prompts, decoding) if prompts == decoding => prompts.name().to_owned(),
             (prompts, decoding) => format!(
                 "{} for prompts and {} for answers",
@@ -149,16 +170,17 @@ mod tests {
     #[test]
     fn float32_rounds_nothing_and_the_others_say_what_they_round() {
         let exact = Compute::choose(Dtype::Float32);
-        let precisions = (exact.prompts, exact.decoding);
-        assert_eq!(precisions, (Precision::Float32, Precision::Float32));
-        assert_eq!(
-            (exact.about().as_str(), exact.dtype_name()),
-            ("float32", "float32")
-        );
+        let all = [exact.prompts, exact.decoding, exact.plain, exact.attention];
+        assert_eq!(all, [Precision::Float32; 4]);
+        assert_eq!(exact.dtype_name(), "float32");
         let auto = Compute::choose(Dtype::Auto);
-        assert_eq!(auto.decoding, Precision::Int8);
+        assert_eq!(auto.precision(true, false), Precision::Int8);
+        assert_eq!(auto.precision(false, false), Precision::Float32);
         if !auto.device.is_cuda() {
-            assert_eq!(auto.dtype_name(), "auto");
+            assert_eq!(
+                (auto.dtype_name(), exact.about().as_str()),
+                ("auto", "float32")
+            );
             assert!(auto.about().contains("int8"), "{}", auto.about());
         }
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use tch::{TchError, Tensor};
 
+use super::attention::Buffers;
 use super::block::Span;
 use super::cache::SequenceCache;
 use super::kv_rows::Place;
@@ -14,7 +15,6 @@ use super::memory::{KvMemory, Prefixes, Share};
 use super::model::{Held, Llama};
 use super::session::Sessions;
 use crate::ids::{SeqId, TokenId};
-use crate::kernels::Scratch;
 use crate::kv::tree::Miss;
 use crate::kv::{KvReport, KvShape, Policy, Spill};
 use crate::sched::{
@@ -40,7 +40,7 @@ pub struct LlamaForward {
     prefixes: Option<Prefixes>,
     sessions: Sessions,
     spill: Option<Arc<SpillFile>>,
-    scratch: Scratch,
+    scratch: Buffers,
     /// Why guesses were left out, as far as it was said.
     said: BTreeSet<&'static str>,
 }
@@ -90,7 +90,7 @@ impl LlamaForward {
             sequences: HashMap::new(),
             paused: HashMap::new(),
             spill: None,
-            scratch: Scratch::default(),
+            scratch: Buffers::default(),
             said: BTreeSet::new(),
         }
     }

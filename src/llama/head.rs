@@ -93,15 +93,11 @@ impl HeadCache {
         head: usize,
         policy: &Policy,
     ) -> Result<(), TchError> {
-        let tokens = keys.tokens();
+        let tokens = keys.tokens;
         self.slots.place(position, rotation, tokens);
         if policy.need().norms {
-            let stride = values.heads * values.dim;
-            let norms = values.floats.chunks_exact(stride).map(|token| {
-                let value = &token[head * self.dim..(head + 1) * self.dim];
-                value.iter().map(|x| x * x).sum::<f32>().sqrt()
-            });
-            self.slots.measure(norms);
+            let norm = |value: &[f32]| value.iter().map(|x| x * x).sum::<f32>().sqrt();
+            self.slots.measure(values.rows(head).map(norm));
         }
         let extra = match policy.when {
             When::EachStep => Some(1),

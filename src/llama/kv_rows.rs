@@ -40,18 +40,22 @@ pub(super) struct Pair {
     pub(super) values: KvRows,
 }
 
-/// Keys or values of new tokens, `[tokens, heads, dim]`: as floats and, where a device may want them, as a tensor.
+/// Keys or values of new tokens: as floats and, where a device may want them, as a tensor `[tokens, heads, dim]`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Fresh<'a> {
+    /// Those of each token, head by head, `stride` floats after those of the one before.
     pub(super) floats: &'a [f32],
+    pub(super) stride: usize,
+    pub(super) tokens: usize,
     pub(super) tensor: Option<&'a Tensor>,
-    pub(super) heads: usize,
     pub(super) dim: usize,
 }
 
-impl Fresh<'_> {
-    pub(super) fn tokens(&self) -> usize {
-        self.floats.len() / (self.heads * self.dim)
+impl<'a> Fresh<'a> {
+    /// Of each token in order.
+    pub(super) fn rows(&self, head: usize) -> impl Iterator<Item = &'a [f32]> {
+        let (floats, stride, dim) = (self.floats, self.stride, self.dim);
+        (0..self.tokens).map(move |token| &floats[token * stride + head * dim..][..dim])
     }
 }
 
@@ -249,12 +253,9 @@ impl KvRows {
 
     /// Adds head `head` of fresh rows.
     pub(super) fn extend(&mut self, fresh: &Fresh<'_>, head: usize) -> Result<(), TchError> {
-        let dim = fresh.dim;
         match (&mut *self, fresh.tensor) {
             (KvRows::Host(rows), _) => {
-                for token in fresh.floats.chunks_exact(fresh.heads * dim) {
-                    rows.push(&token[head * dim..(head + 1) * dim]);
-                }
+                fresh.rows(head).for_each(|row| rows.push(row));
                 Ok(())
             }
             (KvRows::Device { .. }, Some(tensor)) => {

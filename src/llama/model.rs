@@ -2,6 +2,7 @@
 
 use tch::{Kind, TchError, Tensor};
 
+use super::attention::Buffers;
 use super::block::{Block, Span, Step, rms_norm};
 use super::linear::Linear;
 use super::names::Part;
@@ -9,7 +10,6 @@ use super::packed::Packed;
 use super::rope::{Rope, Tables};
 use super::weights::{self, Weights};
 use super::{Compute, LlamaError, ModelConfig};
-use crate::kernels::Scratch;
 use crate::store::{Checkpoint, TensorInfo};
 
 /// The weights of a model on a device. A forward pass reads it only.
@@ -173,7 +173,7 @@ impl Tensors {
         positions: &Tensor,
         spans: &mut [Span<'_>],
         rope: &Rope,
-        scratch: &mut Scratch,
+        scratch: &mut Buffers,
     ) -> Result<Tensor, TchError> {
         let mut step = Step {
             rope,

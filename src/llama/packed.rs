@@ -4,15 +4,18 @@
 //! the file, repacked once for the processor. Long rows widen the same weights panel by panel, in the caches.
 
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
-use super::attention::HostQueries;
+use super::attention::Projected;
 use super::block::Span;
 use super::names::Part;
 use super::rope::Rope;
 use super::weights::Weights;
 use super::{Compute, LlamaError, ModelConfig};
 use crate::ids::TokenId;
-use crate::kernels::{Level, Matrix, Pool, Precision, gate, multiply_as, rms_norm, rotate};
+use crate::kernels::{
+    Aligned, Level, Matrix, Pool, add_and_norm, gate, multiply_as, rms_norm, rotate_rows,
+};
 use crate::sched::Phase;
 use crate::store::DType;
 
@@ -27,6 +30,8 @@ pub(super) struct Packed {
     pool: Pool,
     level: Level,
     compute: Compute,
+    /// Held by the step that computes.
+    rows: Mutex<Rows>,
 }
 
 /// What is known of all rows of a step.
@@ -36,10 +41,11 @@ struct Inputs {
     runs: Vec<Run>,
 }
 
-/// Neighbouring rows that are computed in one precision.
+/// Neighbouring rows of a kind.
 struct Run {
     rows: Range<usize>,
-    precision: Precision,
+    /// Of a prompt, or of an answer.
+    prompt: bool,
 }
 
 struct Block {
@@ -53,22 +59,20 @@ struct Block {
     down: Matrix,
 }
 
-/// What a step's blocks compute one after the other in the same memory: for a long row that is megabytes, which would
-/// be cleared for every block.
+/// What blocks compute one after the other in the same memory, from step to step: for a prompt that is megabytes, which
+/// the system would clear for every step.
 #[derive(Default)]
-struct Buffers {
-    normed: Vec<f32>,
+struct Rows {
+    normed: Aligned,
     /// Queries, keys and values of every token.
-    all: Vec<f32>,
+    all: Aligned,
     /// The inputs of the gate.
-    both: Vec<f32>,
-    joined: Vec<f32>,
-    out: Vec<f32>,
-    queries: Vec<f32>,
-    /// Queries before rotation.
+    both: Aligned,
+    joined: Aligned,
+    attended: Aligned,
+    out: Aligned,
+    /// Queries before rotation, where they are asked for.
     plain: Vec<f32>,
-    keys: Vec<f32>,
-    values: Vec<f32>,
 }
 
 impl std::fmt::Debug for Packed {
@@ -112,6 +116,7 @@ impl Packed {
             pool,
             level: Level::best(),
             compute: weights.compute(),
+            rows: Mutex::default(),
         }))
     }
 
@@ -148,13 +153,21 @@ impl Packed {
             angles: positions.iter().map(|&p| rope.position(p)).collect(),
             runs: self.runs(spans.iter().map(|span| (span.phase, span.tokens))),
         };
-        let mut buffers = Buffers::default();
-        for block in &self.blocks {
-            self.attend(block, &mut hidden, &inputs, (spans, rope), &mut buffers)?;
-            self.feed_forward(block, &mut hidden, &inputs.runs, &mut buffers);
+        let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = self.blocks.first().map(|first| &first.attention_norm);
+        let eps = self.config.norm_eps as f32;
+        let normed = rows.normed.take(hidden.len());
+        let weight = first.unwrap_or(&self.norm);
+        rms_norm(self.level, &self.pool, &hidden, weight, eps, normed);
+        for (index, block) in self.blocks.iter().enumerate() {
+            self.attend(block, &inputs, (spans, rope), &mut rows)?;
+            self.add_and_norm(&mut hidden, &block.feed_forward_norm, &mut rows);
+            self.feed_forward(block, &inputs, &mut rows);
+            let next = self.blocks.get(index + 1);
+            let norm = next.map_or(&self.norm, |next| &next.attention_norm);
+            self.add_and_norm(&mut hidden, norm, &mut rows);
         }
-        self.rms_norm(&hidden, &self.norm, &mut buffers.normed);
-        Ok(buffers.normed)
+        Ok(rows.normed.take(hidden.len()).to_vec())
     }
 
     /// `hidden` `[n, hidden]` -> logits `[n, vocabulary]`; `parts` are the phases of so many rows each.
@@ -164,151 +177,102 @@ impl Packed {
         parts: impl Iterator<Item = (Phase, usize)>,
     ) -> Vec<f32> {
         let head = self.head.as_ref().unwrap_or(&self.embedding);
-        let mut logits = Vec::new();
+        let mut logits = vec![0.0; hidden.len() / self.config.hidden * self.config.vocab];
         self.product(head, hidden, &self.runs(parts), &mut logits);
         logits
     }
 
-    /// What a row is computed in depends on its phase and never on its neighbours: a prompt's rows are the same however
-    /// it is cut, and an answer's however many run beside it.
+    /// The rows of `parts`, so many of each phase.
     fn runs(&self, parts: impl Iterator<Item = (Phase, usize)>) -> Vec<Run> {
         let mut runs: Vec<Run> = Vec::new();
         let mut end = 0;
         for (phase, count) in parts {
-            let precision = match phase {
-                Phase::Prompt { .. } => self.compute.prompts,
-                Phase::Decode => self.compute.decoding,
-            };
+            let prompt = matches!(phase, Phase::Prompt { .. });
             let rows = end..end + count;
             end = rows.end;
             match runs.last_mut() {
-                Some(last) if last.precision == precision => last.rows.end = end,
-                _ => runs.push(Run { rows, precision }),
+                Some(last) if last.prompt == prompt => last.rows.end = end,
+                _ => runs.push(Run { rows, prompt }),
             }
         }
         runs
     }
 
+    /// `rows.normed` -> `rows.out`.
     fn attend(
         &self,
         block: &Block,
-        hidden: &mut [f32],
         Inputs { angles, runs }: &Inputs,
         (spans, rope): (&mut [Span<'_>], &Rope),
-        buffers: &mut Buffers,
+        rows: &mut Rows,
     ) -> Result<(), tch::TchError> {
+        let (n, hidden) = (angles.len(), self.config.hidden);
         let (heads, kv_heads) = (self.config.heads, self.config.kv_heads);
         let dim = self.config.head_dim;
-        let Buffers {
-            normed,
-            all,
-            out,
-            queries,
-            plain,
-            keys,
-            values,
-            ..
-        } = buffers;
-        self.rms_norm(hidden, &block.attention_norm, normed);
-        self.product(&block.query_key_value, normed, runs, all);
         let width = (heads + 2 * kv_heads) * dim;
+        let all = rows.all.take(n * width);
+        let normed = rows.normed.take(n * hidden);
+        self.product(&block.query_key_value, normed, runs, all);
         if let Some(bias) = &block.bias {
             for row in all.chunks_exact_mut(width) {
                 row.iter_mut().zip(bias).for_each(|(x, b)| *x += b);
             }
         }
-        let count = angles.len();
-        for part in [&mut *plain, &mut *queries, &mut *keys, &mut *values] {
-            part.clear();
-        }
-        for row in all.chunks_exact(width) {
-            let (own, rest) = row.split_at(heads * dim);
-            let (key, value) = rest.split_at(kv_heads * dim);
-            plain.extend_from_slice(own);
-            keys.extend_from_slice(key);
-            values.extend_from_slice(value);
-        }
-        queries.extend_from_slice(plain);
-        for (index, (cos, sin)) in angles.iter().enumerate() {
-            let own = |heads: usize| index * heads * dim..(index + 1) * heads * dim;
-            for head in queries[own(heads)].chunks_exact_mut(dim) {
-                rotate(head, cos, sin);
-            }
-            for head in keys[own(kv_heads)].chunks_exact_mut(dim) {
-                rotate(head, cos, sin);
+        let plain = &mut rows.plain;
+        plain.clear();
+        if spans.iter().any(|span| span.cache.policy().need().queries) {
+            for row in all.chunks_exact(width) {
+                plain.extend_from_slice(&row[..heads * dim]);
             }
         }
-        let layer = block.attention.layer;
-        for span in spans.iter_mut() {
-            let own = |width: usize| span.offset * width..(span.offset + span.tokens) * width;
-            if span.cache.recalls() {
-                let by_head = block.attention.by_kv_head(&queries[own(heads * dim)]);
-                let group = block.attention.group();
-                span.cache
-                    .recall(layer, &by_head, group, rope, Some(&self.pool))?;
-            }
-            if span.drafted {
-                continue;
-            }
-            let (own_keys, own_values) = (&keys[own(kv_heads * dim)], &values[own(kv_heads * dim)]);
-            span.cache.write(layer, own_keys, own_values, None)?;
-        }
-        let host = HostQueries {
-            rotated: queries,
+        let shape = (width, heads + kv_heads, dim);
+        rotate_rows(self.level, &self.pool, all, shape, angles);
+        let projected = Projected {
+            rows: all,
+            width,
             plain,
-            keys,
-            values,
         };
-        let attended =
-            (block.attention).on_host(&host, spans, count, &self.pool, self.compute.prompts)?;
-        self.product(&block.attention_out, &attended, runs, out);
-        hidden.iter_mut().zip(out).for_each(|(h, o)| *h += *o);
+        let attended = rows.attended.take(n * heads * dim);
+        let precision = self.compute.attention;
+        (block.attention).on_host(&projected, spans, rope, &self.pool, precision, attended)?;
+        self.product(
+            &block.attention_out,
+            attended,
+            runs,
+            rows.out.take(n * hidden),
+        );
         Ok(())
     }
 
-    fn feed_forward(&self, block: &Block, hidden: &mut [f32], runs: &[Run], buffers: &mut Buffers) {
-        let Buffers {
-            normed,
-            both,
-            out,
-            joined,
-            ..
-        } = buffers;
-        self.rms_norm(hidden, &block.feed_forward_norm, normed);
-        self.product(&block.gate_up, normed, runs, both);
-        joined.resize(both.len() / 2, 0.0);
-        let inner = self.config.intermediate;
+    /// `rows.normed` -> `rows.out`.
+    fn feed_forward(&self, block: &Block, Inputs { angles, runs }: &Inputs, rows: &mut Rows) {
+        let (n, hidden, inner) = (angles.len(), self.config.hidden, self.config.intermediate);
+        let both = rows.both.take(n * 2 * inner);
+        self.product(&block.gate_up, rows.normed.take(n * hidden), runs, both);
+        let joined = rows.joined.take(n * inner);
         gate(self.level, &self.pool, both, inner, joined);
-        self.product(&block.down, joined, runs, out);
-        hidden.iter_mut().zip(out).for_each(|(h, o)| *h += *o);
+        self.product(&block.down, joined, runs, rows.out.take(n * hidden));
     }
 
-    fn product(&self, weights: &Matrix, x: &[f32], runs: &[Run], out: &mut Vec<f32>) {
+    /// Adds what a half of a block computed, `rows.out`, to the residual stream, and norms that into `rows.normed`.
+    fn add_and_norm(&self, hidden: &mut [f32], weight: &[f32], rows: &mut Rows) {
+        let norm = (weight, self.config.norm_eps as f32);
+        let (out, normed) = (rows.out.take(hidden.len()), rows.normed.take(hidden.len()));
+        add_and_norm(self.level, &self.pool, out, hidden, norm, normed);
+    }
+
+    /// What a row is computed in depends on the weights and on whether it is of a prompt, and never on its neighbours: a
+    /// prompt's rows are the same however it is cut, and an answer's however many run beside it.
+    fn product(&self, weights: &Matrix, x: &[f32], runs: &[Run], out: &mut [f32]) {
         let (cols, rows) = (weights.cols(), weights.rows());
-        out.resize(x.len() / cols * rows, 0.0);
-        for Run {
-            rows: run,
-            precision,
-        } in runs
-        {
-            let x = &x[run.start * cols..run.end * cols];
-            let out = &mut out[run.start * rows..run.end * rows];
-            multiply_as(
-                *precision,
-                self.level,
-                &self.pool,
-                weights,
-                x,
-                run.len(),
-                out,
-            );
+        let (level, pool) = (self.level, &self.pool);
+        let quantised = weights.is_quantised();
+        for run in runs {
+            let precision = self.compute.precision(quantised, run.prompt);
+            let x = &x[run.rows.start * cols..run.rows.end * cols];
+            let out = &mut out[run.rows.start * rows..run.rows.end * rows];
+            multiply_as(precision, level, pool, weights, x, run.rows.len(), out);
         }
-    }
-
-    fn rms_norm(&self, x: &[f32], weight: &[f32], out: &mut Vec<f32>) {
-        out.resize(x.len(), 0.0);
-        let eps = self.config.norm_eps as f32;
-        rms_norm(self.level, &self.pool, x, weight, eps, out);
     }
 }
 

@@ -52,6 +52,15 @@ impl Stored {
     }
 }
 
+/// Results, and what the columns received.
+#[derive(Debug)]
+struct Attended {
+    /// `[tokens, group, head_dim]`.
+    output: Vec<f32>,
+    sums: Vec<f32>,
+    weighed: Vec<f32>,
+}
+
 /// A sequence with `tokens` new tokens at its end.
 #[derive(Debug)]
 struct Case {
@@ -122,8 +131,18 @@ impl Case {
 
     fn attend(&self, level: Level, precision: Precision, pool: &Pool) -> Attended {
         let segments = self.segments();
+        let row = self.queries.len() / self.tokens;
+        // Apart from each other, and twice as large as they are to be.
+        let stride = row + 3;
+        let mut queries = vec![f32::NAN; self.tokens * stride];
+        let rows = queries.chunks_mut(stride).zip(self.queries.chunks(row));
+        for (to, from) in rows {
+            to.iter_mut().zip(from).for_each(|(to, x)| *to = 2.0 * x);
+        }
         let chunk = Chunk {
-            queries: &self.queries,
+            queries: &queries,
+            stride,
+            scale: 0.5,
             segments: &segments,
             bias: self.bias.as_deref(),
             window: self.width.map(|width| Window {
@@ -133,20 +152,20 @@ impl Case {
             sums: true,
             weights: &self.weights,
         };
-        let mut found = attend_chunk(
-            level,
-            precision,
-            pool,
-            &[chunk, chunk],
-            self.dim,
-            self.tokens,
-        );
-        let second = found.pop().unwrap();
-        let first = found.pop().unwrap();
-        assert_eq!(first.output, second.output);
+        let mut output = vec![f32::NAN; 2 * self.queries.len()];
+        let shape = (self.tokens, row / self.dim, self.dim);
+        let heads = [chunk, chunk];
+        let mut found = attend_chunk(level, precision, pool, &heads, shape, &mut output);
+        let (second, first) = (found.pop().unwrap(), found.pop().unwrap());
         assert_eq!(first.sums, second.sums);
         assert_eq!(first.weighed, second.weighed);
-        first
+        let half = |number: usize| output.chunks(row).skip(number).step_by(2).flatten();
+        assert!(half(0).eq(half(1)));
+        Attended {
+            output: half(0).copied().collect(),
+            sums: first.sums,
+            weighed: first.weighed,
+        }
     }
 
     /// Query by query.
@@ -249,6 +268,8 @@ fn what_is_not_wanted_is_empty_and_threads_change_nothing() {
     let segments = case.segments();
     let chunk = Chunk {
         queries: &case.queries,
+        stride: 3 * 64,
+        scale: 1.0,
         segments: &segments,
         bias: None,
         window: None,
@@ -258,11 +279,20 @@ fn what_is_not_wanted_is_empty_and_threads_change_nothing() {
     for precision in [Precision::Float32, Precision::Split, Precision::Bfloat16] {
         let of = |threads| {
             let pool = Pool::new(threads).unwrap();
-            attend_chunk(Level::best(), precision, &pool, &[chunk], 64, 100).swap_remove(0)
+            let mut output = vec![0.0; case.queries.len()];
+            let shape = (100, 3, 64);
+            let found = attend_chunk(
+                Level::best(),
+                precision,
+                &pool,
+                &[chunk],
+                shape,
+                &mut output,
+            );
+            assert!(found[0].sums.is_empty() && found[0].weighed.is_empty());
+            output
         };
-        let (one, two) = (of(1), of(3));
-        assert!(one.sums.is_empty() && one.weighed.is_empty());
-        assert_eq!(one.output, two.output);
+        assert_eq!(of(1), of(3));
     }
 }
 
@@ -270,9 +300,11 @@ fn what_is_not_wanted_is_empty_and_threads_change_nothing() {
 fn wrong_shapes_panic() {
     let case = Case::new((8, 2, 4), &[], (false, None), 5);
     let segments = case.segments();
-    let call = |queries: usize, dim: usize, tokens: usize, weights: usize| {
+    let call = |queries: usize, shape: (usize, usize, usize), weights: usize, output: usize| {
         let chunk = Chunk {
             queries: &case.queries[..queries],
+            stride: 16,
+            scale: 1.0,
             segments: &segments,
             bias: None,
             window: None,
@@ -281,29 +313,27 @@ fn wrong_shapes_panic() {
         };
         std::panic::catch_unwind(|| {
             let pool = Pool::new(1).unwrap();
-            attend_chunk(
-                Level::best(),
-                Precision::Float32,
-                &pool,
-                &[chunk],
-                dim,
-                tokens,
-            )
+            let mut output = vec![0.0; output];
+            let (level, precision) = (Level::best(), Precision::Float32);
+            attend_chunk(level, precision, &pool, &[chunk], shape, &mut output)
         })
         .is_err()
     };
-    assert!(!call(64, 8, 4, 4) && !call(64, 8, 4, 0));
-    for (queries, dim, tokens, weights) in [
-        (63, 8, 4, 4),
-        (64, 0, 4, 4),
-        (64, 4, 4, 4),
-        (64, 8, 0, 0),
-        (64, 8, 5, 4),
-        (64, 8, 4, 3),
+    assert!(!call(64, (4, 2, 8), 4, 64) && !call(64, (4, 2, 8), 0, 64));
+    for (queries, shape, weights, output) in [
+        (63, (4, 2, 8), 4, 64),
+        (64, (4, 2, 0), 4, 0),
+        (64, (4, 0, 8), 4, 0),
+        (64, (4, 2, 4), 4, 32),
+        (64, (0, 2, 8), 0, 0),
+        (64, (5, 2, 8), 4, 80),
+        (64, (4, 3, 8), 4, 96),
+        (64, (4, 2, 8), 3, 64),
+        (64, (4, 2, 8), 4, 63),
     ] {
         assert!(
-            call(queries, dim, tokens, weights),
-            "{queries} {dim} {tokens} {weights}"
+            call(queries, shape, weights, output),
+            "{queries} {shape:?} {weights} {output}"
         );
     }
 }

@@ -1,12 +1,17 @@
 //! The rows that quantised weights are multiplied with, rounded to 8 bits.
 
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
 use super::packing::UNIT;
 use crate::kernels::lanes::{GROUP, Lanes, Work};
+use crate::kernels::pool::Pool;
 
 /// Words of a unit.
 pub(super) const WORDS: usize = UNIT / 4;
+
+/// Rows that are rounded together.
+const FEW: usize = 16;
 
 /// Rows of bytes. A group of columns is `scale * byte`, and its largest magnitude is 127 of them.
 #[derive(Default)]
@@ -38,16 +43,41 @@ pub(super) struct Rounded<'a> {
 
 impl Bytes {
     /// Replaces these by `x`, `[n, cols]`, whose columns are whole groups.
-    pub(super) fn round<L: Lanes>(&mut self, lanes: L, x: &[f32], n: usize) {
+    pub(super) fn round<L: Lanes>(&mut self, lanes: L, pool: &Pool, x: &[f32], n: usize) {
+        let cols = x.len() / n;
         self.rows = n;
-        self.units = x.len() / n / UNIT;
+        self.units = cols / UNIT;
         let units = n * self.units;
+        let groups = units * UNIT / GROUP;
         // A tile reads a whole group from any unit on.
         self.words.resize(units * WORDS + WORDS, 0);
         self.unit_sums.resize(units, 0.0);
-        self.scales.resize(units * UNIT / GROUP, 0.0);
-        self.group_sums.resize(units * UNIT / GROUP, 0.0);
-        lanes.run(Round { x, bytes: self });
+        self.scales.resize(groups, 0.0);
+        self.group_sums.resize(groups, 0.0);
+        // Of a few rows, the parts would wait for each other longer than they take.
+        let part = match n > FEW {
+            true => FEW * cols,
+            false => x.len(),
+        };
+        let words = self.words[..units * WORDS].chunks_mut(part / 4);
+        let scales = self.scales.chunks_mut(part / GROUP);
+        let sums =
+            (self.group_sums.chunks_mut(part / GROUP)).zip(self.unit_sums.chunks_mut(part / UNIT));
+        let parts = x.chunks(part).zip(words).zip(scales.zip(sums));
+        let parts: Vec<_> = parts
+            .map(|((x, words), (scales, (group_sums, unit_sums)))| {
+                Mutex::new(Round {
+                    x,
+                    words,
+                    scales,
+                    group_sums,
+                    unit_sums,
+                })
+            })
+            .collect();
+        pool.run(parts.len(), |part| {
+            lanes.run(&mut *parts[part].lock().unwrap_or_else(PoisonError::into_inner));
+        });
     }
 
     /// Sets of up to `most` rows.
@@ -72,26 +102,22 @@ impl Bytes {
 
 struct Round<'a> {
     x: &'a [f32],
-    bytes: &'a mut Bytes,
+    words: &'a mut [u32],
+    scales: &'a mut [f32],
+    group_sums: &'a mut [f32],
+    unit_sums: &'a mut [f32],
 }
 
-impl<L: Lanes> Work<L> for Round<'_> {
+impl<L: Lanes> Work<L> for &mut Round<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run(self, lanes: L) {
-        let Bytes {
-            words,
-            scales,
-            group_sums,
-            unit_sums,
-            ..
-        } = self.bytes;
-        let (words, _) = words.as_chunks_mut::<{ 2 * WORDS }>();
-        let (unit_sums, _) = unit_sums.as_chunks_mut::<2>();
+        let (words, _) = self.words.as_chunks_mut::<{ 2 * WORDS }>();
+        let (unit_sums, _) = self.unit_sums.as_chunks_mut::<2>();
         let (groups, _) = self.x.as_chunks::<GROUP>();
-        let sums = unit_sums.iter_mut().zip(group_sums);
-        let outputs = words.iter_mut().zip(scales).zip(sums);
+        let sums = unit_sums.iter_mut().zip(self.group_sums.iter_mut());
+        let outputs = words.iter_mut().zip(self.scales.iter_mut()).zip(sums);
         for (x, ((words, scale), (unit_sums, group_sum))) in groups.iter().zip(outputs) {
             let group = lanes.to_bytes(x);
             *words = group.words;
@@ -115,8 +141,9 @@ mod tests {
             .collect();
         let mut bytes = Bytes::default();
         // What was there before has no effect.
-        bytes.round(Arrays::<4>, &vec![9.0; 4 * GROUP], 4);
-        bytes.round(Arrays::<4>, &x, 3);
+        let pool = Pool::new(2).unwrap();
+        bytes.round(Arrays::<4>, &pool, &vec![9.0; 4 * GROUP], 4);
+        bytes.round(Arrays::<4>, &pool, &x, 3);
         let sets: Vec<_> = bytes.sets(2).collect();
         let [(first, two), (second, one)] = &sets[..] else {
             panic!("{} sets", sets.len());

@@ -149,6 +149,12 @@ impl Matrix {
         self.cols
     }
 
+    /// Whether all of its weights are.
+    pub fn is_quantised(&self) -> bool {
+        let mut parts = self.parts.iter();
+        parts.all(|part| part.format.is_quantised())
+    }
+
     /// Bytes of memory, which a product reads.
     pub fn bytes(&self) -> usize {
         self.parts.iter().map(Panels::bytes).sum()

@@ -23,6 +23,9 @@ const _: () = assert!(ROWS == TILE && STEP == 2 * UNIT);
 /// the second cache beside what is read next.
 const STEPS: usize = 64;
 
+/// Bytes of results from which on they go past the caches: a share of a second cache, beside what else is in it.
+const STREAMED: usize = 1 << 19;
+
 /// Panels that are multiplied together.
 const PANELS: usize = TILES_BLOCK / ROWS;
 
@@ -65,6 +68,7 @@ pub(super) fn multiply<const SPLIT: bool>(
             inputs,
             group,
             n,
+            stream: can_stream(out, weights.rows()),
             out: Output::new(out, weights.rows()),
         };
         pool.run(pairs * stretches, |part| {
@@ -106,7 +110,17 @@ struct Product<'a, const SPLIT: bool> {
     /// Lines of a group of inputs.
     group: usize,
     n: usize,
+    /// Whether results go past the caches.
+    stream: bool,
     out: Output<'a>,
+}
+
+/// Whether results are more than the caches keep until they are read, so that they had better not be read from memory
+/// first in order to be overwritten; and whether their rows begin on cache lines.
+fn can_stream(out: &[f32], width: usize) -> bool {
+    size_of_val(out) >= STREAMED
+        && out.as_ptr().addr().is_multiple_of(size_of::<Line>())
+        && width.is_multiple_of(line::LINE_FLOATS)
 }
 
 impl<const SPLIT: bool> Product<'_, SPLIT> {
@@ -145,6 +159,9 @@ impl<const SPLIT: bool> Product<'_, SPLIT> {
             }
             start = steps.end;
         }
+        if self.stream {
+            self.amx.fence();
+        }
     }
 
     fn block(
@@ -174,6 +191,23 @@ impl<const SPLIT: bool> Product<'_, SPLIT> {
             && rows == TILES_BLOCK
             && panels.iter().all(|panel| panel.rows == ROWS)
             && panels[1].first == panels[0].first + ROWS;
+        if whole && self.stream && self.weights.cols() <= STEPS * STEP {
+            let mut sums = [[Line::default(); 2]; TILES_BLOCK];
+            // SAFETY: the operands were sliced to their lengths, and the sums are a block. Each part has rows and columns
+            // of its own, which lie within `out` by the check of `place`, and on cache lines by `can_stream`.
+            unsafe {
+                tiles.product::<SPLIT>(operands, sums.as_mut_ptr().cast(), TILES_BLOCK, false);
+                let out = self
+                    .out
+                    .place(row, panels[0].first, TILES_BLOCK, TILES_BLOCK);
+                self.amx.run(Stream {
+                    sums: &sums,
+                    out: out.cast(),
+                    stride: self.out.width / line::LINE_FLOATS,
+                });
+            }
+            return;
+        }
         if whole {
             // SAFETY: the operands were sliced to their lengths. Each part has rows and columns of its own, and the
             // block lies within `out` by the check of `place`.
@@ -199,6 +233,26 @@ impl<const SPLIT: bool> Product<'_, SPLIT> {
                     self.out
                         .put(row + i, panel.first, &sums.0[..panel.rows], add)
                 };
+            }
+        }
+    }
+}
+
+/// Writes a block past the caches.
+struct Stream<'a> {
+    sums: &'a [[Line; 2]; TILES_BLOCK],
+    /// On cache lines, `stride` lines from row to row, and nobody else's.
+    out: *mut Line,
+    stride: usize,
+}
+
+impl AmxWork for Stream<'_> {
+    #[inline(always)]
+    fn run(self, amx: Amx) {
+        for (row, sums) in self.sums.iter().enumerate() {
+            for (column, sums) in sums.iter().enumerate() {
+                // SAFETY: by what is said of `out`.
+                unsafe { amx.stream(self.out.add(row * self.stride + column), sums) };
             }
         }
     }

@@ -11,6 +11,8 @@ use std::arch::x86_64::*;
 use std::marker::PhantomData;
 use std::sync::OnceLock;
 
+use half::bf16;
+
 use super::Avx512;
 use crate::kernels::lanes::Lanes;
 use crate::kernels::line::Line;
@@ -121,10 +123,94 @@ impl Amx {
         unsafe { _mm512_maskz_loadu_ps(mask, from) }
     }
 
+    /// # Safety
+    ///
+    /// Two times [`TILE`] of them can be read.
+    #[inline(always)]
+    pub(in crate::kernels) unsafe fn load_halves(self, from: *const bf16) -> __m512i {
+        // SAFETY: the feature was detected, and the caller's.
+        unsafe { _mm512_loadu_si512(from.cast()) }
+    }
+
+    /// The first [`TILE`] of both, in turns.
+    ///
+    /// # Safety
+    ///
+    /// As many can be read of each.
+    #[inline(always)]
+    pub(in crate::kernels) unsafe fn interleave(
+        self,
+        first: *const bf16,
+        second: *const bf16,
+    ) -> __m512i {
+        // SAFETY: the feature was detected, and the caller's.
+        unsafe {
+            let low = _mm512_cvtepu16_epi32(_mm256_loadu_si256(first.cast()));
+            let high = _mm512_cvtepu16_epi32(_mm256_loadu_si256(second.cast()));
+            _mm512_or_si512(low, _mm512_slli_epi32::<16>(high))
+        }
+    }
+
+    /// Word `i` of result `j` is word `j` of row `i`.
+    #[inline(always)]
+    pub(in crate::kernels) fn transpose(self, rows: [__m512i; TILE]) -> [__m512i; TILE] {
+        // SAFETY: the feature was detected.
+        unsafe {
+            // Within quarters of vectors: pairs, then fours.
+            let mut pairs = rows;
+            for i in (0..TILE).step_by(2) {
+                pairs[i] = _mm512_unpacklo_epi32(rows[i], rows[i + 1]);
+                pairs[i + 1] = _mm512_unpackhi_epi32(rows[i], rows[i + 1]);
+            }
+            let mut fours = pairs;
+            for i in (0..TILE).step_by(4) {
+                fours[i] = _mm512_unpacklo_epi64(pairs[i], pairs[i + 2]);
+                fours[i + 1] = _mm512_unpackhi_epi64(pairs[i], pairs[i + 2]);
+                fours[i + 2] = _mm512_unpacklo_epi64(pairs[i + 1], pairs[i + 3]);
+                fours[i + 3] = _mm512_unpackhi_epi64(pairs[i + 1], pairs[i + 3]);
+            }
+            // Then the quarters: of `fours[4 * r + c]`, quarter `q` holds column `4 * q + c` of rows `4 * r` and on.
+            let mut columns = fours;
+            for c in 0..4 {
+                let [a, b, d, e] = [fours[c], fours[4 + c], fours[8 + c], fours[12 + c]];
+                let (low, high) = (
+                    _mm512_shuffle_i32x4::<0x88>(a, b),
+                    _mm512_shuffle_i32x4::<0x88>(d, e),
+                );
+                columns[c] = _mm512_shuffle_i32x4::<0x88>(low, high);
+                columns[8 + c] = _mm512_shuffle_i32x4::<0xdd>(low, high);
+                let (low, high) = (
+                    _mm512_shuffle_i32x4::<0xdd>(a, b),
+                    _mm512_shuffle_i32x4::<0xdd>(d, e),
+                );
+                columns[4 + c] = _mm512_shuffle_i32x4::<0x88>(low, high);
+                columns[12 + c] = _mm512_shuffle_i32x4::<0xdd>(low, high);
+            }
+            columns
+        }
+    }
+
     #[inline(always)]
     pub(in crate::kernels) fn store(self, to: &mut Line, words: __m512i) {
         // SAFETY: the feature was detected; a line is as long as the vector and aligned.
         unsafe { _mm512_store_si512(std::ptr::from_mut(to).cast(), words) }
+    }
+
+    /// Orders what was written past the caches before what this thread writes next.
+    pub(in crate::kernels) fn fence(self) {
+        // SAFETY: all that have tiles have it.
+        unsafe { _mm_sfence() };
+    }
+
+    /// Writes a line past the caches; others may read it after [`Amx::fence`].
+    ///
+    /// # Safety
+    ///
+    /// `to` can be written, and lies on a cache line.
+    #[inline(always)]
+    pub(in crate::kernels) unsafe fn stream(self, to: *mut Line, from: &Line) {
+        // SAFETY: the feature was detected, and the caller's.
+        unsafe { _mm512_stream_ps(to.cast(), self.load(from)) };
     }
 
     #[inline(always)]
@@ -296,13 +382,14 @@ impl Tiles {
                     "add {b1}, 2048",
                 );
             } else {
+                // Loads before products: some CPUs do not do both at the same time, and then lose least.
                 block!(
                     "tileloadd tmm4, [{a0} + {line}*1]",
                     "tileloadd tmm6, [{b0} + {line}*1]",
-                    "tdpbf16ps tmm0, tmm4, tmm6",
                     "tileloadd tmm7, [{b1} + {line}*1]",
-                    "tdpbf16ps tmm1, tmm4, tmm7",
                     "tileloadd tmm5, [{a1} + {line}*1]",
+                    "tdpbf16ps tmm0, tmm4, tmm6",
+                    "tdpbf16ps tmm1, tmm4, tmm7",
                     "tdpbf16ps tmm2, tmm5, tmm6",
                     "tdpbf16ps tmm3, tmm5, tmm7",
                     "add {a0}, 1024",

@@ -4,6 +4,8 @@
     reason = "masked vector loads, whose bounds are asserted before the loops"
 )]
 
+use half::bf16;
+
 use super::amx::{Amx, AmxWork, BLOCK, Operands, STEP, TILE};
 use crate::kernels::dense::{Dense, Panels, Rows};
 use crate::kernels::line::{self, LINE_FLOATS, Line};
@@ -90,6 +92,63 @@ impl<const SPLIT: bool> AmxWork for PackColumns<'_, SPLIT> {
     }
 }
 
+/// Packs [`TILE`] rows of `depth` numbers, whole steps, as columns of tiles: pairs of neighbours stay together, so it is a
+/// transposition of words. The rests are 0.
+struct Transpose<'a, const SPLIT: bool> {
+    rows: &'a [bf16],
+    depth: usize,
+    to: &'a mut [Line],
+}
+
+impl<const SPLIT: bool> AmxWork for Transpose<'_, SPLIT> {
+    #[inline(always)]
+    fn run(self, amx: Amx) {
+        assert_eq!(self.rows.len(), TILE * self.depth);
+        assert!(self.depth.is_multiple_of(STEP));
+        assert_eq!(self.to.len(), lines(self.depth, SPLIT));
+        for (step, tile) in self.to.chunks_exact_mut(halves(SPLIT) * TILE).enumerate() {
+            // SAFETY: each of the rows has a whole step from `step * STEP` on.
+            let rows = std::array::from_fn(|row| unsafe {
+                amx.load_halves(self.rows.as_ptr().add(row * self.depth + step * STEP))
+            });
+            let columns = amx.transpose(rows);
+            for (line, column) in tile.iter_mut().zip(columns) {
+                amx.store(line, column);
+            }
+            tile[TILE..].fill(Line::default());
+        }
+    }
+}
+
+/// Packs [`TILE`] columns from `first` on of rows of `width` numbers as columns of tiles. The rests are 0.
+struct Interleave<'a, const SPLIT: bool> {
+    rows: &'a [bf16],
+    width: usize,
+    first: usize,
+    to: &'a mut [Line],
+}
+
+impl<const SPLIT: bool> AmxWork for Interleave<'_, SPLIT> {
+    #[inline(always)]
+    fn run(self, amx: Amx) {
+        let depth = self.rows.len() / self.width;
+        assert!(self.first + TILE <= self.width && depth.is_multiple_of(STEP));
+        assert_eq!(self.to.len(), lines(depth, SPLIT));
+        for (step, tile) in self.to.chunks_exact_mut(halves(SPLIT) * TILE).enumerate() {
+            for (pair, line) in tile[..TILE].iter_mut().enumerate() {
+                let at = (step * STEP + 2 * pair) * self.width + self.first;
+                // SAFETY: both rows have as many as a tile's columns from `first` on.
+                let both = unsafe {
+                    let row = self.rows.as_ptr().add(at);
+                    amx.interleave(row, row.add(self.width))
+                };
+                amx.store(line, both);
+            }
+            tile[TILE..].fill(Line::default());
+        }
+    }
+}
+
 /// In tiles of `bf16`, or of two halves.
 #[derive(Clone, Copy)]
 pub(in crate::kernels) struct Tiled<const SPLIT: bool>(pub(in crate::kernels) Amx);
@@ -101,6 +160,28 @@ impl<const SPLIT: bool> Dense for Tiled<SPLIT> {
 
     fn pack(self, from: &[Line], to: &mut [Line]) {
         self.0.run(PackColumns::<SPLIT> { from, to });
+    }
+
+    fn pack_columns(self, rows: &[bf16], depth: usize, to: &mut [Line]) -> bool {
+        let fits = depth > 0 && depth.is_multiple_of(STEP) && rows.len() == TILE * depth;
+        if fits {
+            self.0.run(Transpose::<SPLIT> { rows, depth, to });
+        }
+        fits
+    }
+
+    fn pack_rows(self, rows: &[bf16], width: usize, first: usize, to: &mut [Line]) -> bool {
+        let depth = rows.len() / width;
+        let fits = first + TILE <= width && depth.is_multiple_of(STEP);
+        if fits {
+            self.0.run(Interleave::<SPLIT> {
+                rows,
+                width,
+                first,
+                to,
+            });
+        }
+        fits
     }
 
     fn product(

@@ -1,5 +1,6 @@
 //! A row whose last tokens are guesses: products are computed for all at once, the cache takes them in one by one.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use tch::TchError;
@@ -9,19 +10,34 @@ use super::super::journal::Journal;
 use super::super::kv_rows::Fresh;
 use super::super::node::Node;
 use super::super::reading::Reading;
-use super::Attention;
-use crate::kernels::Scratch;
+use super::{Attention, Buffers, Strided};
 use crate::kv::{Need, Policy, Select, When};
 
-/// One KV head's part of such a row.
-pub(super) struct Guessed<'a> {
+/// What one KV head takes in of a row.
+pub(super) struct Written<'a> {
     pub(super) policy: &'a Policy,
     /// Tokens that the sequence has seen, and the rotation of the next.
     pub(super) at: (usize, usize),
-    /// Rotated, `[tokens, head_dim]`.
-    pub(super) keys: Vec<f32>,
-    /// Likewise, not rotated.
-    pub(super) values: Vec<f32>,
+    /// `[tokens, head_dim]`; keys rotated.
+    pub(super) keys: Strided<'a>,
+    pub(super) values: Strided<'a>,
+}
+
+impl<'a> Written<'a> {
+    /// Stores some of the tokens.
+    pub(super) fn write(&self, tokens: Range<usize>, head: &mut HeadCache) -> Result<(), TchError> {
+        let fresh = |rows: Strided<'a>| Fresh {
+            floats: &rows.floats[tokens.start * rows.stride..],
+            stride: rows.stride,
+            tokens: tokens.len(),
+            tensor: None,
+            dim: rows.len,
+        };
+        let at = |from: usize| (from + tokens.start) as u32;
+        let start = (at(self.at.0), at(self.at.1));
+        let (keys, values) = (fresh(self.keys), fresh(self.values));
+        head.write(start, &keys, &values, 0, self.policy)
+    }
 }
 
 impl Attention {
@@ -34,41 +50,29 @@ impl Attention {
     pub(super) fn one_by_one(
         &self,
         index: usize,
-        queries: &[f32],
-        guessed: &Guessed<'_>,
+        queries: Strided<'_>,
+        written: &Written<'_>,
         shared: &[Arc<Node>],
         head: &mut HeadCache,
         (need, reading, select): (Need, &Reading, Option<Select>),
-        scratch: &mut Scratch,
-    ) -> Result<Vec<f32>, TchError> {
-        let dim = self.head_dim;
+        buffers: &mut Buffers,
+        output: &mut [&mut [f32]],
+    ) -> Result<(), TchError> {
         let mut journal = Journal::new(head)?;
-        let mut output = Vec::with_capacity(queries.len());
-        for (token, own) in queries.chunks_exact(self.group() * dim).enumerate() {
-            let fresh = |floats| Fresh {
-                floats,
-                tensor: None,
-                heads: 1,
-                dim,
-            };
-            let rows = token * dim..(token + 1) * dim;
-            let keys = fresh(&guessed.keys[rows.clone()]);
-            let values = fresh(&guessed.values[rows]);
-            let (seen, next) = (guessed.at.0 + token, guessed.at.1 + token);
+        for (token, output) in output.iter_mut().enumerate() {
             journal.note(head, need);
-            head.write(
-                (seen as u32, next as u32),
-                &keys,
-                &values,
-                0,
-                guessed.policy,
-            )?;
+            written.write(token..token + 1, head)?;
             let how = (need, &reading.of_one(token), select);
-            output.extend(self.steps(index, own, shared, head, how, scratch)?);
-            evict(head, guessed.policy, seen + 1, &mut journal)?;
+            let own = Strided {
+                floats: queries.row(token),
+                ..queries
+            };
+            let output = std::slice::from_mut(output);
+            self.steps(index, own, shared, head, how, buffers, output)?;
+            evict(head, written.policy, written.at.0 + token + 1, &mut journal)?;
         }
         head.journal = Some(journal);
-        Ok(output)
+        Ok(())
     }
 }
 

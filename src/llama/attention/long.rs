@@ -5,14 +5,13 @@ use tch::TchError;
 use super::super::block::Span;
 use super::super::head::HeadCache;
 use super::super::kv_rows::Pair;
-use super::steps::{HostQueries, observe_floats};
-use super::{Attention, gather, scatter};
+use super::Attention;
+use super::steps::Projected;
 use crate::kernels::{Chunk, Level, Pool, Precision, RowsRef, Segment, Window, attend_chunk};
 use crate::kv::{Fast, Paid, Summary};
 
 /// What one KV head's queries read. Means and recalled rows first: the last columns are the row's own.
 struct HeadInput<'a> {
-    queries: Vec<f32>,
     segments: Vec<Segment<'a>>,
     bias: Option<Vec<f32>>,
     /// Where a sliding window hides some.
@@ -24,7 +23,7 @@ impl Attention {
     /// are set.
     pub(super) fn long(
         &self,
-        queries: &HostQueries<'_>,
+        projected: &Projected<'_>,
         span: &mut Span<'_>,
         pool: &Pool,
         precision: Precision,
@@ -32,26 +31,26 @@ impl Attention {
     ) -> Result<(), TchError> {
         let (part, dim) = (self.group() * self.head_dim, self.head_dim);
         let stride = self.heads * dim;
-        let rows = span.offset * stride..(span.offset + span.tokens) * stride;
         let need = span.cache.policy().need();
         let reading = &span.reading;
         let (shared, heads) = span.cache.layer(self.layer);
-        let scale = 1.0 / (dim as f32).sqrt();
         let inputs = heads.iter().enumerate().map(|(index, head)| {
-            let mut own = gather(&queries.rotated[rows.clone()], index, part, self.kv_heads);
-            own.iter_mut().for_each(|x| *x *= scale);
             let pairs = head.segments(shared, (self.layer, index));
-            self.input(head, own, &pairs)
+            self.input(head, &pairs)
         });
         let inputs: Vec<HeadInput<'_>> = inputs.collect();
         let weights: &[f32] = match need.fast {
             Fast::Nothing => &[],
             _ => &reading.weights,
         };
+        let rows = &projected.rows[span.offset * projected.width..];
         let chunks: Vec<Chunk<'_>> = inputs
             .iter()
-            .map(|input| Chunk {
-                queries: &input.queries,
+            .enumerate()
+            .map(|(index, input)| Chunk {
+                queries: &rows[index * part..],
+                stride: projected.width,
+                scale: 1.0 / (dim as f32).sqrt(),
                 segments: &input.segments,
                 bias: input.bias.as_deref(),
                 window: input
@@ -63,37 +62,23 @@ impl Attention {
                 weights,
             })
             .collect();
-        let found = attend_chunk(Level::best(), precision, pool, &chunks, dim, span.tokens);
+        let output = &mut output[span.offset * stride..(span.offset + span.tokens) * stride];
+        let shape = (span.tokens, self.group(), dim);
+        let found = attend_chunk(Level::best(), precision, pool, &chunks, shape, output);
         drop(chunks);
         drop(inputs);
-        for (index, (head, found)) in heads.iter_mut().zip(found).enumerate() {
-            scatter(
-                &found.output,
-                index,
-                part,
-                self.kv_heads,
-                &mut output[rows.clone()],
-            );
+        for (head, found) in heads.iter_mut().zip(found) {
             let extra = extra(head);
             head.slots.pay(&Paid {
                 sums: found.sums.get(extra..).unwrap_or_default(),
                 fast: found.weighed.get(extra..).unwrap_or_default(),
                 keep: reading.keep_row,
             });
-            if need.queries {
-                let plain = gather(&queries.plain[rows.clone()], index, part, self.kv_heads);
-                observe_floats(head, &plain, dim);
-            }
         }
         Ok(())
     }
 
-    fn input<'a>(
-        &self,
-        head: &'a HeadCache,
-        queries: Vec<f32>,
-        pairs: &[&'a Pair],
-    ) -> HeadInput<'a> {
+    fn input<'a>(&self, head: &'a HeadCache, pairs: &[&'a Pair]) -> HeadInput<'a> {
         let extra = extra(head);
         let mut segments = Vec::with_capacity(pairs.len() + 2);
         let means = head.summary.as_ref().filter(|means| !means.is_empty());
@@ -128,7 +113,6 @@ impl Attention {
                 positions
             });
         HeadInput {
-            queries,
             segments,
             bias,
             positions,

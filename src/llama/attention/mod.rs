@@ -16,10 +16,9 @@ use super::ModelConfig;
 use super::cache::SequenceCache;
 use super::head::HeadCache;
 use super::reading::Reading;
-use crate::kernels::Scratch;
 use crate::kv::{Fast, Policy, Select};
 
-pub(super) use steps::{HostQueries, SCRATCH};
+pub(super) use steps::{BUFFERS, Buffers, Projected};
 
 /// Rows of up to this many tokens go through the kernels, where those can read the cache.
 const KERNEL_TOKENS: usize = 8;
@@ -61,8 +60,14 @@ impl Attention {
     /// `[tokens, heads, head_dim]` -> per KV head `[tokens * group, head_dim]`.
     pub(super) fn by_kv_head(&self, queries: &[f32]) -> Vec<Vec<f32>> {
         let part = self.group() * self.head_dim;
+        let own = |head: usize| Strided {
+            floats: &queries[head * part..],
+            stride: self.kv_heads * part,
+            len: part,
+        };
+        let tokens = queries.len() / (self.kv_heads * part);
         (0..self.kv_heads)
-            .map(|head| gather(queries, head, part, self.kv_heads))
+            .map(|head| own(head).gather(tokens))
             .collect()
     }
 
@@ -83,7 +88,7 @@ impl Attention {
         queries: &Queries<'_>,
         cache: &mut SequenceCache,
         reading: &Reading,
-        scratch: &mut Scratch,
+        scratch: &mut Buffers,
     ) -> Result<Attended, TchError> {
         let tokens = queries.tensor.size()[0] as usize;
         let need = cache.policy().need();
@@ -93,11 +98,15 @@ impl Attention {
         let output = if host && tokens <= KERNEL_TOKENS {
             let part = self.group() * self.head_dim;
             let mut output = vec![0.0; tokens * self.heads * self.head_dim];
-            for (index, head) in heads.iter_mut().enumerate() {
-                let own = gather(queries.floats, index, part, self.kv_heads);
-                let attended =
-                    self.steps(index, &own, shared, head, (need, reading, select), scratch)?;
-                scatter(&attended, index, part, self.kv_heads, &mut output);
+            let how = (need, reading, select);
+            let places = by_head(&mut output, part, self.kv_heads);
+            for ((index, head), mut places) in heads.iter_mut().enumerate().zip(places) {
+                let own = Strided {
+                    floats: &queries.floats[index * part..],
+                    stride: self.kv_heads * part,
+                    len: part,
+                };
+                self.steps(index, own, shared, head, how, scratch, &mut places)?;
             }
             Attended::Host(output)
         } else {
@@ -120,18 +129,38 @@ impl Attention {
     }
 }
 
-/// Part `index` of every row of `parts` parts.
-fn gather(rows: &[f32], index: usize, part: usize, parts: usize) -> Vec<f32> {
-    let own = rows.chunks_exact(part).skip(index).step_by(parts);
-    own.flatten().copied().collect()
+/// Rows of `len` floats that lie `stride` apart.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Strided<'a> {
+    floats: &'a [f32],
+    stride: usize,
+    len: usize,
 }
 
-/// The inverse of [`gather`].
-fn scatter(own: &[f32], index: usize, part: usize, parts: usize, rows: &mut [f32]) {
-    let places = rows.chunks_exact_mut(part).skip(index).step_by(parts);
-    for (to, from) in places.zip(own.chunks_exact(part)) {
-        to.copy_from_slice(from);
+impl<'a> Strided<'a> {
+    fn row(&self, index: usize) -> &'a [f32] {
+        &self.floats[index * self.stride..][..self.len]
     }
+
+    /// The first `rows` one behind the other.
+    fn gather(&self, rows: usize) -> Vec<f32> {
+        let mut gathered = Vec::with_capacity(rows * self.len);
+        (0..rows).for_each(|index| gathered.extend_from_slice(self.row(index)));
+        gathered
+    }
+}
+
+/// Of rows of `heads` parts each, the places of each head.
+fn by_head(rows: &mut [f32], part: usize, heads: usize) -> Vec<Vec<&mut [f32]>> {
+    let count = rows.len() / (part * heads);
+    let mut places: Vec<Vec<&mut [f32]>> = Vec::with_capacity(heads);
+    places.resize_with(heads, || Vec::with_capacity(count));
+    for row in rows.chunks_exact_mut(part * heads) {
+        for (places, own) in places.iter_mut().zip(row.chunks_exact_mut(part)) {
+            places.push(own);
+        }
+    }
+    places
 }
 
 /// What one row's attention computed.

@@ -11,150 +11,174 @@ use super::super::head::HeadCache;
 use super::super::kv_rows::Pair;
 use super::super::node::Node;
 use super::super::reading::Reading;
-use super::drafted::Guessed;
-use super::{Attention, average, gather, scatter};
+use super::super::rope::Rope;
+use super::drafted::Written;
+use super::{Attention, Strided, average, by_head};
 use crate::kernels::{self, Level, Pool, Precision, RowsRef, Scratch, Segment};
 use crate::kv::{Fast, Need, Paid, Select, Summary};
 
 /// Tokens of a row up to which its queries attend one by one.
 const MOST_STEPS: usize = 16;
 
-/// The queries of all rows of a step, `[tokens, heads, head_dim]` each.
-pub(in crate::llama) struct HostQueries<'a> {
-    pub(in crate::llama) rotated: &'a [f32],
+/// What all tokens of a step were projected to.
+pub(in crate::llama) struct Projected<'a> {
+    /// `[tokens, width]`: of each token its queries and keys, rotated, and its values.
+    pub(in crate::llama) rows: &'a [f32],
+    pub(in crate::llama) width: usize,
+    /// Queries before rotation, `[tokens, heads * head_dim]`, where a cache's policy asks for them; else empty.
     pub(in crate::llama) plain: &'a [f32],
-    /// Keys, rotated, and values, `[tokens, kv_heads, head_dim]`.
-    pub(in crate::llama) keys: &'a [f32],
-    pub(in crate::llama) values: &'a [f32],
+}
+
+/// How the queries of a span attend.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Way {
+    /// One by one.
+    Steps,
+    /// One by one, each written just before.
+    Guesses,
+    /// All at once, after all heads of all spans are written.
+    Long,
+}
+
+impl Way {
+    fn of(span: &Span<'_>) -> Self {
+        match span.drafted {
+            true => Way::Guesses,
+            false if span.tokens <= MOST_STEPS => Way::Steps,
+            false => Way::Long,
+        }
+    }
 }
 
 impl Attention {
     /// All spans of a step through the kernels, heads side by side on the pool; of long spans, many queries at once in
-    /// `precision`. Returns `[tokens, heads * head_dim]`.
+    /// `precision`. Writes their keys and values first. Sets `output`, `[tokens, heads * head_dim]`.
     pub(in crate::llama) fn on_host(
         &self,
-        queries: &HostQueries<'_>,
+        projected: &Projected<'_>,
         spans: &mut [Span<'_>],
-        tokens: usize,
+        rope: &Rope,
         pool: &Pool,
         precision: Precision,
-    ) -> Result<Vec<f32>, TchError> {
-        let part = self.group() * self.head_dim;
-        let stride = self.heads * self.head_dim;
+        output: &mut [f32],
+    ) -> Result<(), TchError> {
+        let (dim, part) = (self.head_dim, self.group() * self.head_dim);
+        let (stride, width) = (self.heads * dim, projected.width);
+        for span in spans.iter_mut().filter(|span| span.cache.recalls()) {
+            let own = Strided {
+                floats: &projected.rows[span.offset * width..],
+                stride: width,
+                len: stride,
+            };
+            let by_head = self.by_kv_head(&own.gather(span.tokens));
+            span.cache
+                .recall(self.layer, &by_head, self.group(), rope, Some(pool))?;
+        }
         let mut jobs = Vec::with_capacity(spans.len() * self.kv_heads);
-        // Guesses are taken in one by one, however many.
-        let one_by_one = |span: &Span<'_>| span.drafted || span.tokens <= MOST_STEPS;
-        for (number, span) in spans.iter_mut().enumerate() {
-            if !one_by_one(span) {
-                continue;
-            }
-            let rows = span.offset * stride..(span.offset + span.tokens) * stride;
+        let mut rest = &mut *output;
+        for span in spans.iter_mut() {
+            let way = Way::of(span);
+            let (own, others) = rest.split_at_mut(span.tokens * stride);
+            rest = others;
+            let rows = &projected.rows[span.offset * width..];
+            let one = |head: usize| Strided {
+                floats: &rows[head * dim..],
+                stride: width,
+                len: dim,
+            };
             let need = span.cache.policy().need();
             let select = self.select(span.cache.policy(), span.tokens);
-            let fresh = |floats: &[f32], index: usize| {
-                let width = self.kv_heads * self.head_dim;
-                let own = span.offset * width..(span.offset + span.tokens) * width;
-                gather(&floats[own], index, self.head_dim, self.kv_heads)
-            };
             let LayerParts {
                 policy,
                 at,
                 shared,
                 heads,
             } = span.cache.parts(self.layer);
-            for (index, head) in heads.iter_mut().enumerate() {
-                if need.queries {
-                    let plain = gather(&queries.plain[rows.clone()], index, part, self.kv_heads);
-                    observe_floats(head, &plain, self.head_dim);
-                }
+            let places = match way {
+                Way::Long => by_head(&mut [], part, self.kv_heads),
+                Way::Steps | Way::Guesses => by_head(own, part, self.kv_heads),
+            };
+            for ((index, head), output) in heads.iter_mut().enumerate().zip(places) {
+                let plain = need.queries.then(|| Strided {
+                    floats: &projected.plain[span.offset * stride + index * part..],
+                    stride,
+                    len: part,
+                });
                 jobs.push(Mutex::new(HeadJob {
-                    span: number,
+                    way,
                     index,
-                    queries: gather(&queries.rotated[rows.clone()], index, part, self.kv_heads),
+                    queries: Strided {
+                        floats: &rows[index * part..],
+                        stride: width,
+                        len: part,
+                    },
+                    plain,
                     shared,
                     head,
                     how: (need, &span.reading, select),
-                    guessed: span.drafted.then(|| Guessed {
+                    tokens: span.tokens,
+                    written: Written {
                         policy,
                         at,
-                        keys: fresh(queries.keys, index),
-                        values: fresh(queries.values, index),
-                    }),
-                    attended: Ok(Vec::new()),
+                        keys: one(self.heads + index),
+                        values: one(self.heads + self.kv_heads + index),
+                    },
+                    output,
+                    outcome: Ok(()),
                 }));
             }
         }
         pool.run(jobs.len(), |number| {
             let mut job = jobs[number].lock().unwrap_or_else(PoisonError::into_inner);
-            let job = &mut *job;
-            job.attended = SCRATCH.with_borrow_mut(|scratch| match &job.guessed {
-                Some(guessed) => self.one_by_one(
-                    job.index,
-                    &job.queries,
-                    guessed,
-                    job.shared,
-                    job.head,
-                    job.how,
-                    scratch,
-                ),
-                None => self.steps(
-                    job.index,
-                    &job.queries,
-                    job.shared,
-                    job.head,
-                    job.how,
-                    scratch,
-                ),
-            });
+            job.outcome = BUFFERS.with_borrow_mut(|buffers| job.run(self, buffers));
         });
-        let mut output = vec![0.0; tokens * stride];
-        let mut attended = Vec::with_capacity(jobs.len());
         for job in jobs {
-            let job = job.into_inner().unwrap_or_else(PoisonError::into_inner);
-            attended.push((job.span, job.index, job.attended?));
+            job.into_inner()
+                .unwrap_or_else(PoisonError::into_inner)
+                .outcome?;
         }
-        for (number, index, rows) in attended {
-            let span = &spans[number];
-            let own = span.offset * stride..(span.offset + span.tokens) * stride;
-            scatter(&rows, index, part, self.kv_heads, &mut output[own]);
-        }
-        for span in spans.iter_mut().filter(|span| !one_by_one(span)) {
-            self.long(queries, span, pool, precision, &mut output)?;
+        for span in spans.iter_mut().filter(|span| Way::of(span) == Way::Long) {
+            self.long(projected, span, pool, precision, output)?;
         }
         for span in spans {
             if span.cache.policy().need().fast == Fast::LastRow {
                 average(span.cache.layer(self.layer).1);
             }
         }
-        Ok(output)
+        Ok(())
     }
 
-    /// One KV head, query by query, through the kernels: `[tokens, group * head_dim]` -> likewise.
+    /// One KV head, query by query, through the kernels: `[tokens, group * head_dim]` -> `output`, likewise.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "a head and its queries, how they are read, and where results go"
+    )]
     pub(super) fn steps(
         &self,
         index: usize,
-        queries: &[f32],
+        queries: Strided<'_>,
         shared: &[Arc<Node>],
         head: &mut HeadCache,
         (need, reading, select): (Need, &Reading, Option<Select>),
-        scratch: &mut Scratch,
-    ) -> Result<Vec<f32>, TchError> {
-        let mut output = vec![0.0; queries.len()];
-        let (group, dim) = (self.group(), self.head_dim);
-        let tokens = reading.weights.len();
+        buffers: &mut Buffers,
+        output: &mut [&mut [f32]],
+    ) -> Result<(), TchError> {
+        let dim = self.head_dim;
+        let tokens = output.len();
         let len = head.slots.len();
         let scale = 1.0 / (dim as f32).sqrt();
-        let mut scaled = vec![0.0; group * dim];
-        let mut mass = Vec::new();
-        for token in 0..tokens {
-            let own = token * group * dim..(token + 1) * group * dim;
-            for (to, from) in scaled.iter_mut().zip(&queries[own.clone()]) {
-                *to = from * scale;
-            }
+        let Buffers {
+            kernel,
+            scaled,
+            mass,
+        } = buffers;
+        for (token, output) in output.iter_mut().enumerate() {
+            scaled.clear();
+            scaled.extend(queries.row(token).iter().map(|x| x * scale));
             let visible = len - (tokens - 1 - token);
             let at = (self.layer, index);
             let pages = match select {
-                Some(select) => Some(self.pages(head, shared, at, select, &scaled)?),
+                Some(select) => Some(self.pages(head, shared, at, select, scaled)?),
                 None => None,
             };
             let pages = pages.as_deref().zip(select.map(|select| select.page));
@@ -167,12 +191,12 @@ impl Attention {
             }
             kernels::attend(
                 Level::best(),
-                &scaled,
+                scaled,
                 dim,
                 &segments,
                 bias.as_deref(),
-                scratch,
-                &mut output[own],
+                kernel,
+                output,
                 wanted.then_some(&mut mass[..]),
             );
             drop(segments);
@@ -185,7 +209,7 @@ impl Attention {
                 pay(head, need, &mass[..visible], reading.weights[token], keep);
             }
         }
-        Ok(output)
+        Ok(())
     }
 
     /// What is added to logits: means count for as many tokens as they stand for, and positions that a sliding window
@@ -234,26 +258,68 @@ impl Attention {
     }
 }
 
+/// What a thread computes in, from head to head.
+#[derive(Debug, Default)]
+pub(in crate::llama) struct Buffers {
+    pub(in crate::llama) kernel: Scratch,
+    /// The queries of one token.
+    scaled: Vec<f32>,
+    /// What each slot received from them.
+    mass: Vec<f32>,
+}
+
 thread_local! {
-    /// Buffers of the kernels, one set a thread of the pool.
-    pub(in crate::llama) static SCRATCH: RefCell<Scratch> = RefCell::default();
+    /// One set a thread of the pool.
+    pub(in crate::llama) static BUFFERS: RefCell<Buffers> = RefCell::default();
 }
 
 /// One KV head of one span.
 struct HeadJob<'a> {
-    span: usize,
+    way: Way,
     index: usize,
-    queries: Vec<f32>,
+    queries: Strided<'a>,
+    /// Likewise before rotation, where the policy asks for them.
+    plain: Option<Strided<'a>>,
     shared: &'a [Arc<Node>],
     head: &'a mut HeadCache,
     how: (Need, &'a Reading, Option<Select>),
-    /// Of a row with guesses.
-    guessed: Option<Guessed<'a>>,
-    attended: Result<Vec<f32>, TchError>,
+    tokens: usize,
+    written: Written<'a>,
+    /// `[tokens][group * head_dim]`; empty when the span is long.
+    output: Vec<&'a mut [f32]>,
+    outcome: Result<(), TchError>,
+}
+
+impl HeadJob<'_> {
+    fn run(&mut self, attention: &Attention, buffers: &mut Buffers) -> Result<(), TchError> {
+        let (index, head) = (self.index, &mut *self.head);
+        if let Some(plain) = self.plain {
+            let own = plain.gather(self.tokens);
+            observe_floats(head, &own, attention.head_dim);
+        }
+        if self.way != Way::Guesses {
+            self.written.write(0..self.tokens, head)?;
+        }
+        let (queries, shared, output) = (self.queries, self.shared, &mut self.output);
+        match self.way {
+            Way::Long => Ok(()),
+            Way::Steps => attention.steps(index, queries, shared, head, self.how, buffers, output),
+            Way::Guesses => attention.one_by_one(
+                index,
+                queries,
+                &self.written,
+                shared,
+                head,
+                self.how,
+                buffers,
+                output,
+            ),
+        }
+    }
 }
 
 /// Adds queries, not rotated, to the statistics of a head.
-pub(super) fn observe_floats(head: &mut HeadCache, queries: &[f32], dim: usize) {
+fn observe_floats(head: &mut HeadCache, queries: &[f32], dim: usize) {
     let stats = &mut head.stats;
     stats.sum.resize(dim, 0.0);
     stats.outer.resize(dim * dim, 0.0);

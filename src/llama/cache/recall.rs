@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use tch::TchError;
 
-use super::super::attention::SCRATCH;
+use super::super::attention::BUFFERS;
 use super::super::rope::Rope;
 use super::SequenceCache;
 use crate::kernels::Pool;
@@ -38,14 +38,14 @@ impl SequenceCache {
             let (index, head, queries, outcome) = &mut *job;
             let mut asking = asking(queries, queries.len() / (group * dim), group * dim);
             asking.iter_mut().for_each(|x| *x *= scale);
-            *outcome = SCRATCH.with_borrow_mut(|scratch| {
+            *outcome = BUFFERS.with_borrow_mut(|buffers| {
                 head.recall(
                     (shared, (layer, *index)),
                     &asking,
                     tokens,
                     epoch,
                     &turn,
-                    scratch,
+                    &mut buffers.kernel,
                 )
             });
         };
