@@ -125,7 +125,10 @@ impl Serving<'_> {
             return Ok(None);
         };
         let decode = plan.rows.iter().all(|row| row.phase == Phase::Decode);
-        let drawn = self.engine.stepper.step(&plan)?;
+        let drawn = {
+            let slice = self.scheduler.slice();
+            self.engine.stepper.step(&plan, slice)?
+        };
         let now = Instant::now();
         for (seq, event) in self.scheduler.commit(drawn, now) {
             if let (Event::Token { .. }, Some(times)) = (event, self.tokens.get_mut(seq.0 as usize))

@@ -154,7 +154,7 @@ fn answer(
     )?;
     let (mut tokens, mut used) = (Vec::new(), Usage::default());
     while let Some(plan) = scheduler.plan(Instant::now()) {
-        let drawn = stepper.step(&plan)?;
+        let drawn = stepper.step(&plan, None)?;
         for (_, event) in scheduler.commit(drawn, Instant::now()) {
             match event {
                 Event::Token { token, .. } => tokens.push(token),

@@ -47,7 +47,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut text = Detokenizer::new(&model.tokenizer);
     print!("{prompt}");
     while let Some(plan) = scheduler.plan(Instant::now()) {
-        let drawn = stepper.step(&plan)?;
+        let drawn = stepper.step(&plan, scheduler.slice())?;
         for (_, event) in scheduler.commit(drawn, Instant::now()) {
             match event {
                 Event::Token { token, .. } => print!("{}", text.push(token)),

@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use llamahome::ids::{SeqId, SessionId, TokenId};
 use llamahome::kernels::{Level, RowsRef, Scratch, Segment, attend};
@@ -244,6 +245,138 @@ fn hybrid(capacity: usize) -> Policy {
         ..Hybrid::default()
     };
     Policy::hybrid(capacity, constants).unwrap().summarised(2)
+}
+
+/// A whole prompt in one row.
+fn at_once(seq: u64, prompt: &[TokenId], policy: &Policy) -> Row {
+    Row {
+        seq: SeqId(seq),
+        open: Some(Open {
+            policy: policy.clone(),
+            sampling: SamplingParams::default(),
+            origin: Origin::Empty,
+        }),
+        tokens: prompt.to_vec(),
+        start: 0,
+        want: Want::Last,
+        phase: Phase::Prompt { left: 0 },
+    }
+}
+
+fn plan(rows: Vec<Row>) -> Plan {
+    Plan {
+        rows,
+        ..Plan::default()
+    }
+}
+
+#[test]
+fn a_prompt_that_is_put_off_between_blocks_comes_to_what_it_would_at_once() {
+    let tiny = Case::new(11);
+    let (long, short) = (text(48, 3), text(5, 4));
+    for policy in [Policy::full(), Policy::h2o(8, 8).unwrap()] {
+        let mut model = tiny.model(KvDtype::Float32);
+        let whole = run(&mut model, vec![at_once(0, &long, &policy)]).swap_remove(0);
+        let alone = run(&mut model, vec![at_once(1, &short, &policy)]).swap_remove(0);
+        let (answer, after) = generate(&mut model, 1, alone.0.clone(), short.len(), 2);
+        let (text_of_long, _) = generate(&mut model, 0, whole.0.clone(), long.len(), 6);
+
+        let mut model = tiny.model(KvDtype::Float32);
+        assert!(model.slices() > 1);
+        run(&mut model, vec![at_once(1, &short, &policy)]);
+        let none = Some(Duration::ZERO);
+        let mut rows = vec![
+            decode(1, answer[0], short.len()),
+            at_once(0, &long, &policy),
+        ];
+        let (mut answered, mut read) = (Vec::new(), None);
+        for _ in 0..=2 * model.slices() {
+            let outputs = model
+                .forward_within(&plan(std::mem::take(&mut rows)), none)
+                .unwrap();
+            for row in outputs.rows {
+                match row.seq {
+                    SeqId(1) => {
+                        answered.push(row.logits);
+                        if answered.len() == 1 {
+                            rows.push(decode(1, answer[1], short.len() + 1));
+                        }
+                    }
+                    _ => read = Some((row.logits, row.kv)),
+                }
+            }
+            if read.is_some() {
+                break;
+            }
+            assert!(
+                answered.len() == 1 || rows.is_empty(),
+                "answers go on meanwhile"
+            );
+        }
+        let read = read.expect("the prompt is read after as many steps as there are blocks");
+        assert_eq!(answered.last(), Some(&after));
+        assert_eq!((&read.0, &read.1), (&whole.0, &whole.1));
+        assert_eq!(
+            generate(&mut model, 0, read.0, long.len(), 6).0,
+            text_of_long
+        );
+    }
+}
+
+#[test]
+fn a_prompt_that_is_put_off_can_be_finished_paused_and_ended() {
+    let tiny = Case::new(11);
+    let (long, policy) = (text(48, 3), Policy::full());
+    let mut model = tiny.model(KvDtype::Float32);
+    let whole = run(&mut model, vec![at_once(0, &long, &policy)]).swap_remove(0);
+    let begin = |model: &mut LlamaForward, seqs: &[u64]| {
+        let rows = seqs
+            .iter()
+            .map(|&seq| at_once(seq, &long, &policy))
+            .collect();
+        let begun = model
+            .forward_within(&plan(rows), Some(Duration::ZERO))
+            .unwrap();
+        assert!(begun.rows.is_empty());
+    };
+    // Without a slice it is computed to its end.
+    begin(&mut model, &[1]);
+    assert_eq!(
+        model.forward(&Plan::default()).unwrap().rows[0].logits,
+        whole.0
+    );
+    // Paused, it is computed to its end first.
+    begin(&mut model, &[2]);
+    let paused = vec![SeqId(2)];
+    let step = Plan {
+        paused,
+        ..Plan::default()
+    };
+    let done = model
+        .forward_within(&step, Some(Duration::ZERO))
+        .unwrap()
+        .rows;
+    assert_eq!((done[0].seq, &done[0].logits), (SeqId(2), &whole.0));
+    // Ended, it is dropped; its neighbour in the same pass is not.
+    begin(&mut model, &[3]);
+    end(&mut model, Ended::from(SeqId(3)));
+    assert!(model.forward(&Plan::default()).unwrap().rows.is_empty());
+    begin(&mut model, &[4, 5]);
+    let step = Plan {
+        ended: vec![Ended::from(SeqId(4))],
+        ..Plan::default()
+    };
+    let done = model.forward(&step).unwrap().rows;
+    let neighbour = done.iter().find(|row| row.seq == SeqId(5)).unwrap();
+    assert_eq!(neighbour.logits, whole.0);
+    assert!(model.held(SeqId(4), 0, 0).is_none());
+    // A short row is computed whole whatever time there is.
+    let short = at_once(6, &long[..20], &policy);
+    let rows = model
+        .forward_within(&plan(vec![short]), Some(Duration::ZERO))
+        .unwrap()
+        .rows;
+    assert_eq!(rows.len(), 1);
 }
 
 #[test]

@@ -59,7 +59,7 @@ fn run(
     let mut steps = 0;
     while let Some(plan) = scheduler.plan(now) {
         scheduler.check();
-        let drawn = stepper.step(&plan).unwrap();
+        let drawn = stepper.step(&plan, None).unwrap();
         for (seq, event) in scheduler.commit(drawn, now) {
             told.entry(seq).or_default().push(event);
         }
@@ -77,6 +77,64 @@ fn tokens(events: &[Event]) -> Vec<TokenId> {
         _ => None,
     };
     events.iter().filter_map(token).collect()
+}
+
+#[test]
+fn answers_go_on_in_every_step_while_a_prompt_is_put_off() {
+    let slices = 5;
+    let config = Config {
+        target_step: units::Duration(Duration::from_millis(1)),
+        ..Config::default()
+    };
+    let mut scheduler = scheduler(config, 2000).with_slices(slices);
+    let delay = Duration::from_millis(2);
+    let model = FakeModel::new(VOCAB).with_slices(slices).with_delay(delay);
+    let mut stepper = Stepper::new(Box::new(model));
+    let start = Instant::now();
+    let first = scheduler.submit(request(&[1], 60), start).unwrap();
+    let second = scheduler.submit(request(&[2], 60), start).unwrap();
+    let mut told: BTreeMap<SeqId, Vec<Event>> = BTreeMap::new();
+    let mut step = |scheduler: &mut Scheduler, told: &mut BTreeMap<SeqId, Vec<Event>>| {
+        let plan = scheduler.plan(Instant::now()).unwrap();
+        scheduler.check();
+        let drawn = stepper.step(&plan, scheduler.slice()).unwrap();
+        for (seq, event) in scheduler.commit(drawn, Instant::now()) {
+            told.entry(seq).or_default().push(event);
+        }
+        scheduler.check();
+        plan
+    };
+    // Long enough to know what answers take.
+    for _ in 0..8 {
+        step(&mut scheduler, &mut told);
+    }
+    let long = scheduler.submit(request(&[3; 100], 4), start).unwrap();
+    let cancelled = scheduler.submit(request(&[4; 100], 4), start).unwrap();
+    let mut steps = 0;
+    while !told.contains_key(&long) {
+        let before = tokens(&told[&first]).len();
+        let plan = step(&mut scheduler, &mut told);
+        assert!(scheduler.slice().is_some());
+        let prompts = plan.rows.iter().filter(|row| row.phase != Phase::Decode);
+        assert!(prompts.count() <= 2 && (steps % slices == 0 || plan.rows.len() == 2));
+        assert_eq!(
+            tokens(&told[&first]).len(),
+            before + 1,
+            "every step answers"
+        );
+        assert_eq!(tokens(&told[&second]).len(), before + 1);
+        steps += 1;
+    }
+    assert_eq!(steps % slices, 0, "whole passes of the prompt");
+    // In the middle of its pass, one leaves.
+    step(&mut scheduler, &mut told);
+    assert!(scheduler.cancel(cancelled, Instant::now()).is_some());
+    while !scheduler.is_idle() {
+        step(&mut scheduler, &mut told);
+    }
+    assert_eq!(tokens(&told[&long]), [4, 5, 6, 7]);
+    assert_eq!(tokens(&told[&first]), (2..60).collect::<Vec<_>>());
+    assert!(!told.contains_key(&cancelled));
 }
 
 #[test]
@@ -114,7 +172,7 @@ fn a_long_prompt_is_read_in_parts_and_does_not_hold_up_running_answers() {
     let now = Instant::now();
     let running = scheduler.submit(request(&[1], 20), now).unwrap();
     let plan = scheduler.plan(now).unwrap();
-    scheduler.commit(stepper.step(&plan).unwrap(), now);
+    scheduler.commit(stepper.step(&plan, None).unwrap(), now);
     let long = scheduler.submit(request(&[2; 30], 3), now).unwrap();
     for part in [8, 8, 8, 6] {
         let plan = scheduler.plan(now).unwrap();
@@ -130,7 +188,7 @@ fn a_long_prompt_is_read_in_parts_and_does_not_hold_up_running_answers() {
             part == 6,
             "the prompt's last part is known to be it"
         );
-        scheduler.commit(stepper.step(&plan).unwrap(), now);
+        scheduler.commit(stepper.step(&plan, None).unwrap(), now);
     }
     let told = run(&mut scheduler, &mut stepper, now);
     assert_eq!(
@@ -213,7 +271,7 @@ fn a_cancelled_sequence_leaves_at_once_and_its_late_result_is_dropped() {
     let now = Instant::now();
     let seq = scheduler.submit(request(&[1], 50), now).unwrap();
     let plan = scheduler.plan(now).unwrap();
-    let drawn = stepper.step(&plan).unwrap();
+    let drawn = stepper.step(&plan, None).unwrap();
     assert!(scheduler.cancel(seq, now).is_some());
     assert!(scheduler.commit(drawn, now).is_empty());
     let Plan { rows, ended, .. } = scheduler.plan(now).unwrap();
@@ -248,8 +306,8 @@ fn a_session_is_parked_by_a_whole_turn_and_by_no_other() {
     // Its caller has read enough while a step was under way: parked, with what that step has fed.
     let second = scheduler.submit(turn(&[4, 10], 3), now).unwrap();
     let plan = scheduler.plan(now).unwrap();
-    scheduler.commit(stepper.step(&plan).unwrap(), now);
-    let late = stepper.step(&scheduler.plan(now).unwrap()).unwrap();
+    scheduler.commit(stepper.step(&plan, None).unwrap(), now);
+    let late = stepper.step(&scheduler.plan(now).unwrap(), None).unwrap();
     let (seq, end) = scheduler.finish(second, now).unwrap();
     let Event::Finished { reason, usage, .. } = end else {
         panic!("no end: {end:?}");
@@ -267,7 +325,7 @@ fn a_session_is_parked_by_a_whole_turn_and_by_no_other() {
     assert!(scheduler.commit(late, now).is_empty());
     let plan = scheduler.plan(now).unwrap();
     assert_eq!(plan.ended, [Ended { seq: second, park }]);
-    stepper.step(&plan).unwrap();
+    stepper.step(&plan, None).unwrap();
     // The next turn begins with the last token, which the cache has seen already.
     let third = scheduler.submit(turn(&[11, 20], 5), now).unwrap();
     let told = run(&mut scheduler, &mut stepper, now);
@@ -280,7 +338,7 @@ fn a_session_is_parked_by_a_whole_turn_and_by_no_other() {
     for ended in [true, false] {
         let seq = scheduler.submit(turn(&[23], 9), now).unwrap();
         let plan = scheduler.plan(now).unwrap();
-        scheduler.commit(stepper.step(&plan).unwrap(), now);
+        scheduler.commit(stepper.step(&plan, None).unwrap(), now);
         if ended {
             scheduler.finish(seq, now).unwrap();
             scheduler.abandon(seq);
@@ -347,7 +405,7 @@ fn step(
 ) -> (Plan, Vec<(SeqId, Event)>) {
     let plan = scheduler.plan(*now).unwrap_or_default();
     scheduler.check();
-    let drawn = stepper.step(&plan).unwrap();
+    let drawn = stepper.step(&plan, None).unwrap();
     *now += took;
     let events = scheduler.commit(drawn, *now);
     scheduler.check();
@@ -791,7 +849,7 @@ proptest! {
                 expected.insert(seq, answer);
             }
             if let Some(plan) = scheduler.plan(now) {
-                let drawn = stepper.step(&plan).unwrap();
+                let drawn = stepper.step(&plan, None).unwrap();
                 for (seq, event) in scheduler.commit(drawn, now) {
                     told.entry(seq).or_default().push(event);
                 }

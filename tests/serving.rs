@@ -86,7 +86,7 @@ impl Engine {
     fn step(&mut self) -> Vec<(SeqId, Event)> {
         let plan = self.scheduler.plan(self.now).unwrap_or_default();
         self.scheduler.check();
-        let drawn = self.stepper.step(&plan).unwrap();
+        let drawn = self.stepper.step(&plan, self.scheduler.slice()).unwrap();
         self.now += Duration::from_millis(3);
         self.steps += 1;
         assert!(self.steps < 20_000, "no end");

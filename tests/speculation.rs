@@ -385,7 +385,7 @@ fn serve_within(
             let full = requests[row.seq.0 as usize].policy == Policy::full();
             assert!(!full || held >= fed, "{fed} tokens in the room of {held}");
         }
-        for (seq, event) in scheduler.commit(stepper.step(&plan).unwrap(), now) {
+        for (seq, event) in scheduler.commit(stepper.step(&plan, None).unwrap(), now) {
             match event {
                 Event::Token { token, logprob } => {
                     let tokens: &mut Vec<String> = told.get_mut(&seq).unwrap();
@@ -528,7 +528,7 @@ fn who_has_read_enough_ends_with_the_step_that_is_under_way() {
         .submit(request(counted, 40, SamplingParams::default()), now)
         .unwrap();
     let plan = scheduler.plan(now).unwrap();
-    scheduler.commit(stepper.step(&plan).unwrap(), now);
+    scheduler.commit(stepper.step(&plan, None).unwrap(), now);
     let plan = scheduler.plan(now).unwrap();
     let guesses = plan.rows[0].tokens.len() - 1;
     assert!(guesses > 0 && plan.rows[0].want == Want::Drafts);
@@ -536,7 +536,7 @@ fn who_has_read_enough_ends_with_the_step_that_is_under_way() {
         scheduler.finish(seq, now).is_none(),
         "nobody knows what its cache holds"
     );
-    let events = scheduler.commit(stepper.step(&plan).unwrap(), now);
+    let events = scheduler.commit(stepper.step(&plan, None).unwrap(), now);
     assert_eq!(events.len(), guesses + 2, "all that came, and the end");
     let Some((_, Event::Finished { reason, usage, kv })) = events.last() else {
         panic!("no end");

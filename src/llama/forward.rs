@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tch::{TchError, Tensor};
 
@@ -13,6 +14,8 @@ use super::cache::SequenceCache;
 use super::kv_rows::Place;
 use super::memory::{KvMemory, Prefixes, Share};
 use super::model::{Held, Llama};
+use super::packed::Pass;
+use super::reading::Reading;
 use super::session::Sessions;
 use crate::ids::{SeqId, TokenId};
 use crate::kv::tree::Miss;
@@ -25,6 +28,10 @@ use crate::store::SpillFile;
 
 /// Rows of a step up to which guesses are among them: from there on, one that is wrong costs as much as a step's row.
 const GUESSED: usize = 16;
+
+/// Tokens of a prompt's row up to which it is computed whole whatever time it may take: about as many cost what the
+/// reading of the weights does.
+const SLICED: usize = 32;
 
 /// A model and the caches of its open sequences.
 #[derive(Debug)]
@@ -41,6 +48,8 @@ pub struct LlamaForward {
     sessions: Sessions,
     spill: Option<Arc<SpillFile>>,
     scratch: Buffers,
+    /// Prompts that the last step has not computed to their end.
+    under_way: Option<UnderWay>,
     /// Why guesses were left out, as far as it was said.
     said: BTreeSet<&'static str>,
 }
@@ -58,6 +67,30 @@ struct Sequence {
 struct Outliving {
     prefixes: Option<Prefixes>,
     sessions: Sessions,
+}
+
+/// Rows that are being computed.
+#[derive(Debug)]
+struct UnderWay {
+    rows: Vec<Row>,
+    /// Of each row, how many of its first tokens are not computed, since a shared prefix held them.
+    skipped: Vec<usize>,
+    parts: Vec<Part>,
+    /// Those of all parts.
+    tokens: Vec<TokenId>,
+    positions: Vec<usize>,
+    pass: Option<Pass>,
+}
+
+/// What of a row is computed.
+#[derive(Debug)]
+struct Part {
+    /// Its place among the rows.
+    row: usize,
+    /// Where its tokens begin among those of all.
+    offset: usize,
+    tokens: usize,
+    reading: Reading,
 }
 
 /// Hidden states, `[tokens, hidden]`, where they were computed.
@@ -91,6 +124,7 @@ impl LlamaForward {
             paused: HashMap::new(),
             spill: None,
             scratch: Buffers::default(),
+            under_way: None,
             said: BTreeSet::new(),
         }
     }
@@ -280,93 +314,160 @@ impl LlamaForward {
         Ok(())
     }
 
-    /// The hidden states of all computed tokens, `[tokens, hidden]`, and how many of each row's first tokens were
-    /// not: a shared prefix held them. Caches of `rows` are taken out and put back, so that an error leaves none of
-    /// them half-written.
-    fn run(&mut self, rows: &[Row]) -> Result<(Option<Hidden>, Vec<usize>), ForwardError> {
+    /// Makes room for the tokens of `rows` in their caches.
+    fn begin(&mut self, rows: Vec<Row>) -> Result<UnderWay, ForwardError> {
+        let context = self.model.context();
+        let mut under_way = UnderWay {
+            rows: Vec::with_capacity(rows.len()),
+            skipped: Vec::with_capacity(rows.len()),
+            parts: Vec::with_capacity(rows.len()),
+            tokens: Vec::new(),
+            positions: Vec::new(),
+            pass: None,
+        };
+        for row in rows {
+            let sequence = self.sequences.get_mut(&row.seq);
+            let cache = &mut sequence
+                .ok_or(ForwardError::UnknownSequence(row.seq))?
+                .cache;
+            // Nobody has said which guesses stay: all do.
+            if let Some(all) = cache.undecided() {
+                cache.keep(all)?;
+            }
+            if cache.seen() < row.start {
+                return Err(ForwardError::UnknownSequence(row.seq));
+            }
+            let skip = (cache.seen() - row.start).min(row.tokens.len());
+            let count = row.tokens.len() - skip;
+            if count > 0 {
+                if !cache.make_room(count, context, self.model.rope())? {
+                    return Err(ForwardError::ContextFull {
+                        seq: row.seq,
+                        reached: cache.next() + count,
+                        context,
+                    });
+                }
+                under_way.parts.push(Part {
+                    row: under_way.rows.len(),
+                    offset: under_way.tokens.len(),
+                    tokens: count,
+                    reading: cache.reading(count, row.phase),
+                });
+                under_way.tokens.extend_from_slice(&row.tokens[skip..]);
+                under_way
+                    .positions
+                    .extend(cache.next()..cache.next() + count);
+            }
+            under_way.skipped.push(skip);
+            under_way.rows.push(row);
+        }
+        Ok(under_way)
+    }
+
+    /// Computes rows to their end, or, where the weights are the kernels', as far as `until`. Returns what they came to,
+    /// when they are done. Their caches are taken out and put back, so that an error leaves none of them half-written.
+    fn go_on(
+        &mut self,
+        under_way: &mut UnderWay,
+        until: Option<Instant>,
+    ) -> Result<Option<Vec<RowOutput>>, ForwardError> {
+        let rows = &under_way.rows;
         let mut open = Vec::with_capacity(rows.len());
         for row in rows {
             let sequence = self.sequences.remove(&row.seq);
             open.push(sequence.ok_or(ForwardError::UnknownSequence(row.seq))?);
         }
-        for sequence in &mut open {
-            // Nobody has said which guesses stay: all do.
-            if let Some(all) = sequence.cache.undecided() {
-                sequence.cache.keep(all)?;
-            }
-        }
-        let context = self.model.context();
-        let mut skipped = Vec::with_capacity(rows.len());
-        for (row, sequence) in rows.iter().zip(&mut open) {
-            let cache = &mut sequence.cache;
-            if cache.seen() < row.start {
-                return Err(ForwardError::UnknownSequence(row.seq));
-            }
-            let skip = (cache.seen() - row.start).min(row.tokens.len());
-            let tokens = row.tokens.len() - skip;
-            if tokens > 0 && !cache.make_room(tokens, context, self.model.rope())? {
-                return Err(ForwardError::ContextFull {
-                    seq: row.seq,
-                    reached: cache.next() + tokens,
-                    context,
-                });
-            }
-            skipped.push(skip);
-        }
-        let mut tokens: Vec<TokenId> = Vec::new();
-        let mut positions: Vec<usize> = Vec::new();
-        let mut spans = Vec::with_capacity(rows.len());
-        for ((row, sequence), &skip) in rows.iter().zip(&mut open).zip(&skipped) {
-            let count = row.tokens.len() - skip;
-            if count == 0 {
-                continue;
-            }
-            let cache = &mut sequence.cache;
-            let offset = tokens.len();
-            tokens.extend_from_slice(&row.tokens[skip..]);
-            positions.extend(cache.next()..cache.next() + count);
+        let mut caches: Vec<Option<&mut SequenceCache>> =
+            open.iter_mut().map(|s| Some(&mut s.cache)).collect();
+        let mut spans = Vec::with_capacity(under_way.parts.len());
+        for part in &under_way.parts {
+            let cache = caches[part.row].take();
+            let cache = cache.ok_or(ForwardError::UnknownSequence(rows[part.row].seq))?;
             spans.push(Span {
-                offset,
-                tokens: count,
-                phase: row.phase,
-                reading: cache.reading(count, row.phase),
-                drafted: guesses(row) > 0,
+                offset: part.offset,
+                tokens: part.tokens,
+                phase: rows[part.row].phase,
+                reading: part.reading.clone(),
+                drafted: guesses(&rows[part.row]) > 0,
                 cache,
             });
         }
-        let hidden = if spans.is_empty() {
-            None
-        } else {
-            let rope = self.model.rope();
-            let hidden = match self.model.held() {
-                Held::Packed(packed) => {
-                    Hidden::Host(packed.hidden(&tokens, &positions, &mut spans, rope)?)
-                }
-                Held::Tensors(tensors) => {
-                    let device = self.model.compute().device;
-                    let wide = |ids: Vec<i64>| Tensor::f_from_slice(&ids)?.f_to_device(device);
-                    let tokens = wide(tokens.iter().map(|&t| i64::from(t)).collect())?;
-                    let positions = wide(positions.iter().map(|&p| p as i64).collect())?;
-                    let scratch = &mut self.scratch;
-                    Hidden::Device(tensors.hidden(&tokens, &positions, &mut spans, rope, scratch)?)
-                }
-            };
-            let mut ended = Vec::with_capacity(spans.len());
-            for span in spans {
-                ended.push(span.cache.finish_row(
-                    span.tokens,
-                    span.phase,
-                    rope,
-                    self.memory.grid,
-                )?);
+        let rope = self.model.rope();
+        let hidden = match self.model.held() {
+            _ if spans.is_empty() => Some(None),
+            Held::Packed(packed) => {
+                let pass = under_way.pass.get_or_insert_with(|| {
+                    let parts = spans.iter().map(|span| (span.phase, span.tokens));
+                    packed.begin(&under_way.tokens, &under_way.positions, parts, rope)
+                });
+                let hidden = packed.go_on(pass, &mut spans, rope, until)?;
+                hidden.map(|hidden| Some(Hidden::Host(hidden)))
             }
-            self.publish(rows, &mut open, &skipped, ended);
-            Some(hidden)
+            Held::Tensors(tensors) => {
+                let device = self.model.compute().device;
+                let wide = |ids: Vec<i64>| Tensor::f_from_slice(&ids)?.f_to_device(device);
+                let tokens = wide(under_way.tokens.iter().map(|&t| i64::from(t)).collect())?;
+                let positions = wide(under_way.positions.iter().map(|&p| p as i64).collect())?;
+                let scratch = &mut self.scratch;
+                let hidden = tensors.hidden(&tokens, &positions, &mut spans, rope, scratch)?;
+                Some(Some(Hidden::Device(hidden)))
+            }
         };
+        let mut ended = Vec::with_capacity(spans.len());
+        if hidden.is_some() {
+            for span in spans {
+                let (tokens, phase) = (span.tokens, span.phase);
+                ended.push(
+                    span.cache
+                        .finish_row(tokens, phase, rope, self.memory.grid)?,
+                );
+            }
+            self.publish(rows, &mut open, &under_way.skipped, ended);
+        }
         for (row, sequence) in rows.iter().zip(open) {
             self.sequences.insert(row.seq, sequence);
         }
-        Ok((hidden, skipped))
+        let Some(hidden) = hidden else {
+            return Ok(None);
+        };
+        let logits = self.logits(rows, &under_way.skipped, hidden.as_ref())?;
+        let mut outputs = Vec::with_capacity(rows.len());
+        for ((row, logits), &cached) in rows.iter().zip(logits).zip(&under_way.skipped) {
+            let sequence = self.sequences.get_mut(&row.seq);
+            let sequence = sequence.ok_or(ForwardError::UnknownSequence(row.seq))?;
+            outputs.push(RowOutput {
+                seq: row.seq,
+                logits,
+                kv: sequence.cache.report(),
+                cached,
+                drafted: guesses(row),
+                missed: sequence.missed.take(),
+            });
+        }
+        Ok(Some(outputs))
+    }
+
+    /// Computes what is under way to its end when one of its sequences is to leave in a state that must be whole, or
+    /// others would lose it with the one that leaves; drops it when it is only for one that ends.
+    fn settle(&mut self, plan: &Plan) -> Result<Vec<RowOutput>, ForwardError> {
+        let Some(mut under_way) = self.under_way.take() else {
+            return Ok(Vec::new());
+        };
+        let here = |seq: &SeqId| under_way.rows.iter().any(|row| row.seq == *seq);
+        let leaving = plan.paused.iter().any(here);
+        let mut ended = plan
+            .ended
+            .iter()
+            .filter(|ended| here(&ended.seq))
+            .peekable();
+        if !leaving && ended.peek().is_none() {
+            self.under_way = Some(under_way);
+            return Ok(Vec::new());
+        }
+        if !leaving && under_way.rows.len() == 1 && ended.all(|ended| ended.park.is_none()) {
+            return Ok(Vec::new());
+        }
+        Ok(self.go_on(&mut under_way, None)?.unwrap_or_default())
     }
 
     fn publish(
@@ -426,7 +527,18 @@ impl LlamaForward {
         let Some(hidden) = hidden.filter(|_| !picked.is_empty()) else {
             return Ok(vec![Vec::new(); rows.len()]);
         };
-        let logits = match (hidden, self.model.held()) {
+        let vocab = self.model.config().vocab;
+        let split = |all: &[f32]| {
+            let mut rest = all;
+            let mut split = Vec::with_capacity(rows.len());
+            for count in &counts {
+                let (own, others) = rest.split_at((count * vocab).min(rest.len()));
+                split.push(own.to_vec());
+                rest = others;
+            }
+            split
+        };
+        match (hidden, self.model.held()) {
             (Hidden::Host(hidden), Held::Packed(packed)) => {
                 let width = self.model.config().hidden;
                 let mut wanted = Vec::with_capacity(picked.len() * width);
@@ -434,7 +546,7 @@ impl LlamaForward {
                     wanted.extend_from_slice(&hidden[row * width..(row + 1) * width]);
                 }
                 let phases = rows.iter().zip(&counts).map(|(row, &n)| (row.phase, n));
-                packed.logits(&wanted, phases)
+                Ok(packed.logits(&wanted, phases, split))
             }
             (Hidden::Device(hidden), Held::Tensors(tensors)) => {
                 let picked: Vec<i64> = picked.iter().map(|&i| i as i64).collect();
@@ -443,19 +555,10 @@ impl LlamaForward {
                 let mut all = vec![0.0f32; logits.numel()];
                 let len = all.len();
                 logits.f_contiguous()?.f_copy_data(&mut all, len)?;
-                all
+                Ok(split(&all))
             }
-            _ => Vec::new(),
-        };
-        let vocab = self.model.config().vocab;
-        let mut rest = logits.as_slice();
-        let mut split = Vec::with_capacity(rows.len());
-        for count in counts {
-            let (own, others) = rest.split_at((count * vocab).min(rest.len()));
-            split.push(own.to_vec());
-            rest = others;
+            _ => Ok(vec![Vec::new(); rows.len()]),
         }
-        Ok(split)
     }
 }
 
@@ -468,9 +571,14 @@ fn guesses(row: &Row) -> usize {
 }
 
 impl Forward for LlamaForward {
-    fn forward(&mut self, plan: &Plan) -> Result<Outputs, ForwardError> {
+    fn forward_within(
+        &mut self,
+        plan: &Plan,
+        slice: Option<Duration>,
+    ) -> Result<Outputs, ForwardError> {
         // Gradients are per thread in libtorch, so the guard is taken on the thread that computes.
         let _guard = tch::no_grad_guard();
+        let mut rows = self.settle(plan)?;
         for &seq in &plan.paused {
             self.pause(seq)?;
         }
@@ -480,31 +588,37 @@ impl Forward for LlamaForward {
         if let Some(prefixes) = self.prefixes.as_mut().filter(|_| !plan.ended.is_empty()) {
             prefixes.trim();
         }
-        if plan.rows.is_empty() {
-            return Ok(Outputs::default());
-        }
         for row in &plan.rows {
             self.open(row)?;
         }
-        let computed = self.without_excess(&plan.rows);
-        let (hidden, skipped) = self.run(&computed)?;
-        let logits = self.logits(&computed, &skipped, hidden.as_ref())?;
-        let mut rows = Vec::with_capacity(plan.rows.len());
-        for ((row, logits), cached) in computed.iter().zip(logits).zip(skipped) {
-            let sequence = self
-                .sequences
-                .get_mut(&row.seq)
-                .ok_or(ForwardError::UnknownSequence(row.seq))?;
-            rows.push(RowOutput {
-                seq: row.seq,
-                logits,
-                kv: sequence.cache.report(),
-                cached,
-                drafted: guesses(row),
-                missed: sequence.missed.take(),
+        let (mut now, mut prompts) = (self.without_excess(&plan.rows).into_owned(), Vec::new());
+        if slice.is_some() && self.slices() > 1 && self.under_way.is_none() {
+            (prompts, now) = now.into_iter().partition(|row| {
+                matches!(row.phase, Phase::Prompt { .. }) && row.tokens.len() > SLICED
             });
         }
+        if !now.is_empty() {
+            let mut now = self.begin(now)?;
+            rows.extend(self.go_on(&mut now, None)?.unwrap_or_default());
+        }
+        if !prompts.is_empty() {
+            self.under_way = Some(self.begin(prompts)?);
+        }
+        if let Some(mut under_way) = self.under_way.take() {
+            let until = slice.map(|slice| Instant::now() + slice);
+            match self.go_on(&mut under_way, until)? {
+                Some(done) => rows.extend(done),
+                None => self.under_way = Some(under_way),
+            }
+        }
         Ok(Outputs { rows })
+    }
+
+    fn slices(&self) -> usize {
+        match self.model.held() {
+            Held::Packed(packed) => packed.blocks(),
+            Held::Tensors(_) => 1,
+        }
     }
 
     fn keep(&mut self, seq: SeqId, tokens: usize) -> Result<KvReport, ForwardError> {

@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use super::attention::Projected;
 use super::block::Span;
@@ -34,7 +35,18 @@ pub(super) struct Packed {
     rows: Mutex<Rows>,
 }
 
+/// Rows on their way through the blocks.
+#[derive(Debug)]
+pub(super) struct Pass {
+    inputs: Inputs,
+    /// The residual stream, `[n, hidden]`.
+    hidden: Vec<f32>,
+    /// Blocks that are done.
+    blocks: usize,
+}
+
 /// What is known of all rows of a step.
+#[derive(Debug)]
 struct Inputs {
     /// Cosines and sines of their positions.
     angles: Vec<(Vec<f32>, Vec<f32>)>,
@@ -42,6 +54,7 @@ struct Inputs {
 }
 
 /// Neighbouring rows of a kind.
+#[derive(Debug)]
 struct Run {
     rows: Range<usize>,
     /// Of a prompt, or of an answer.
@@ -71,6 +84,7 @@ struct Rows {
     joined: Aligned,
     attended: Aligned,
     out: Aligned,
+    logits: Aligned,
     /// Queries before rotation, where they are asked for.
     plain: Vec<f32>,
 }
@@ -136,50 +150,96 @@ impl Packed {
             + self.blocks.iter().map(block).sum::<usize>()
     }
 
-    /// The normed hidden states of the spans' `tokens`, `[n, hidden]`, which stand at rotations `positions`.
-    pub(super) fn hidden(
+    /// Begins the pass of `tokens`, which stand at rotations `positions`; `parts` are the phases of so many rows each.
+    pub(super) fn begin(
         &self,
         tokens: &[TokenId],
         positions: &[usize],
-        spans: &mut [Span<'_>],
+        parts: impl Iterator<Item = (Phase, usize)>,
         rope: &Rope,
-    ) -> Result<Vec<f32>, tch::TchError> {
+    ) -> Pass {
         let width = self.config.hidden;
         let mut hidden = vec![0.0; tokens.len() * width];
         for (row, &token) in hidden.chunks_exact_mut(width).zip(tokens) {
             self.embedding.row(token as usize, row);
         }
-        let inputs = Inputs {
-            angles: positions.iter().map(|&p| rope.position(p)).collect(),
-            runs: self.runs(spans.iter().map(|span| (span.phase, span.tokens))),
-        };
-        let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
-        let first = self.blocks.first().map(|first| &first.attention_norm);
-        let eps = self.config.norm_eps as f32;
-        let normed = rows.normed.take(hidden.len());
-        let weight = first.unwrap_or(&self.norm);
-        rms_norm(self.level, &self.pool, &hidden, weight, eps, normed);
-        for (index, block) in self.blocks.iter().enumerate() {
-            self.attend(block, &inputs, (spans, rope), &mut rows)?;
-            self.add_and_norm(&mut hidden, &block.feed_forward_norm, &mut rows);
-            self.feed_forward(block, &inputs, &mut rows);
-            let next = self.blocks.get(index + 1);
-            let norm = next.map_or(&self.norm, |next| &next.attention_norm);
-            self.add_and_norm(&mut hidden, norm, &mut rows);
+        Pass {
+            inputs: Inputs {
+                angles: positions.iter().map(|&p| rope.position(p)).collect(),
+                runs: self.runs(parts),
+            },
+            hidden,
+            blocks: 0,
         }
-        Ok(rows.normed.take(hidden.len()).to_vec())
     }
 
-    /// `hidden` `[n, hidden]` -> logits `[n, vocabulary]`; `parts` are the phases of so many rows each.
-    pub(super) fn logits(
+    /// Computes further blocks of a pass with its spans, at least one, and no more once `until` is past or would be
+    /// after another. Returns the normed hidden states, `[n, hidden]`, when all are done.
+    pub(super) fn go_on(
+        &self,
+        pass: &mut Pass,
+        spans: &mut [Span<'_>],
+        rope: &Rope,
+        until: Option<Instant>,
+    ) -> Result<Option<Vec<f32>>, tch::TchError> {
+        let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        let Pass {
+            inputs,
+            hidden,
+            blocks,
+        } = pass;
+        let eps = self.config.norm_eps as f32;
+        let normed = rows.normed.take(hidden.len());
+        rms_norm(
+            self.level,
+            &self.pool,
+            hidden,
+            self.norm_before(*blocks),
+            eps,
+            normed,
+        );
+        let mut last = Instant::now();
+        while let Some(block) = self.blocks.get(*blocks) {
+            self.attend(block, inputs, (spans, rope), &mut rows)?;
+            self.add_and_norm(hidden, &block.feed_forward_norm, &mut rows);
+            self.feed_forward(block, inputs, &mut rows);
+            *blocks += 1;
+            self.add_and_norm(hidden, self.norm_before(*blocks), &mut rows);
+            let now = Instant::now();
+            let next = now + (now - last);
+            last = now;
+            // What follows the last block takes time, too.
+            if until.is_some_and(|until| next > until) {
+                return Ok(None);
+            }
+        }
+        Ok(Some(rows.normed.take(hidden.len()).to_vec()))
+    }
+
+    /// What the residual stream is normed with before block `index`, or after all.
+    fn norm_before(&self, index: usize) -> &[f32] {
+        let block = self.blocks.get(index);
+        block.map_or(&self.norm, |block| &block.attention_norm)
+    }
+
+    /// Blocks of layers.
+    pub(super) fn blocks(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// Hands `hidden` `[n, hidden]` as logits `[n, vocabulary]` to `take`; `parts` are the phases of so many rows each.
+    pub(super) fn logits<T>(
         &self,
         hidden: &[f32],
         parts: impl Iterator<Item = (Phase, usize)>,
-    ) -> Vec<f32> {
+        take: impl FnOnce(&[f32]) -> T,
+    ) -> T {
         let head = self.head.as_ref().unwrap_or(&self.embedding);
-        let mut logits = vec![0.0; hidden.len() / self.config.hidden * self.config.vocab];
-        self.product(head, hidden, &self.runs(parts), &mut logits);
-        logits
+        let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        let n = hidden.len() / self.config.hidden;
+        let logits = rows.logits.take(n * self.config.vocab);
+        self.product(head, hidden, &self.runs(parts), logits);
+        take(logits)
     }
 
     /// The rows of `parts`, so many of each phase.

@@ -165,6 +165,7 @@ impl Engine {
         let step = Step {
             model: self.parts.model.clone(),
             plan,
+            slice: self.scheduler.slice(),
         };
         let life = self.life;
         let reply = self.parts.worker.send(step).into_actor(self);
@@ -518,7 +519,7 @@ fn scheduler(parts: &Parts, facts: Facts) -> Scheduler {
         shape: facts.shape,
         total_bytes: usize::try_from(parts.kv.total_bytes.bytes()).unwrap_or(usize::MAX),
     };
-    Scheduler::new(parts.scheduler.clone(), limits)
+    Scheduler::new(parts.scheduler.clone(), limits).with_slices(facts.slices)
 }
 
 impl Actor for Engine {

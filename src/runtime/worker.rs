@@ -10,6 +10,7 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::{Actor, ActorContext, Handler, Message, SyncContext};
 
@@ -36,6 +37,8 @@ pub(super) struct Load {
 pub(super) struct Facts {
     pub(super) shape: KvShape,
     pub(super) weight_bytes: usize,
+    /// Into how many slices a prompt's row can be cut.
+    pub(super) slices: usize,
     /// Whether it goes on with what it kept asleep.
     pub(super) resumed: bool,
 }
@@ -55,6 +58,8 @@ pub(super) enum LoadFailure {
 pub(super) struct Step {
     pub(super) model: ReplicaId,
     pub(super) plan: Plan,
+    /// How long prompts may compute in it, if not to their ends.
+    pub(super) slice: Option<Duration>,
 }
 
 /// Why a step came to nothing. The sequences of its plan are gone.
@@ -173,6 +178,7 @@ impl Handler<Load> for Worker {
         let facts = Facts {
             shape: stepper.kv_shape(),
             weight_bytes: stepper.weight_bytes(),
+            slices: stepper.slices(),
             resumed,
         };
         self.models.insert(load.model, stepper);
@@ -188,7 +194,9 @@ impl Handler<Step> for Worker {
         let _beat = pulse.begin(Work::Step, Some(&step.model.model));
         let outcome = self.guarded(ctx, |worker| {
             let model = worker.models.get_mut(&step.model);
-            Ok(model.ok_or(StepError::NotLoaded)?.step(&step.plan)?)
+            Ok(model
+                .ok_or(StepError::NotLoaded)?
+                .step(&step.plan, step.slice)?)
         });
         outcome.map_err(StepError::Lost)?
     }

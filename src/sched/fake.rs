@@ -20,6 +20,10 @@ pub struct FakeModel {
     delay: Duration,
     panic_on: Option<TokenId>,
     stall: Option<(TokenId, Arc<AtomicBool>)>,
+    /// Steps that a prompt's row takes where it may be put off.
+    slices: usize,
+    /// Rows that were, and slices that are left of them.
+    under_way: Vec<(Row, usize)>,
     sequences: HashMap<SeqId, Held>,
     /// After each token of the last row of a sequence, when that had guesses.
     drafted: HashMap<SeqId, Vec<Held>>,
@@ -44,6 +48,8 @@ impl FakeModel {
             delay: Duration::ZERO,
             panic_on: None,
             stall: None,
+            slices: 1,
+            under_way: Vec::new(),
             sequences: HashMap::new(),
             drafted: HashMap::new(),
             paused: HashMap::new(),
@@ -56,6 +62,13 @@ impl FakeModel {
     #[must_use]
     pub fn with_delay(mut self, delay: Duration) -> Self {
         self.delay = delay;
+        self
+    }
+
+    /// Takes so many slices for every row of a prompt.
+    #[must_use]
+    pub fn with_slices(mut self, slices: usize) -> Self {
+        self.slices = slices;
         self
     }
 
@@ -197,7 +210,11 @@ impl FakeModel {
 }
 
 impl Forward for FakeModel {
-    fn forward(&mut self, plan: &Plan) -> Result<Outputs, ForwardError> {
+    fn forward_within(
+        &mut self,
+        plan: &Plan,
+        slice: Option<Duration>,
+    ) -> Result<Outputs, ForwardError> {
         if !self.delay.is_zero() {
             std::thread::sleep(self.delay);
         }
@@ -213,13 +230,37 @@ impl Forward for FakeModel {
                 self.sessions.insert(session.clone(), kept);
             }
         }
-        let rows = plan.rows.iter().map(|row| match row.want {
+        self.under_way
+            .retain(|(row, _)| !plan.ended.iter().any(|ended| ended.seq == row.seq));
+        let mut now = Vec::new();
+        for row in &plan.rows {
+            let prompt = matches!(row.phase, Phase::Prompt { .. });
+            match slice {
+                Some(_) if prompt && self.slices > 1 => {
+                    self.under_way.push((row.clone(), self.slices));
+                }
+                _ => now.push(row.clone()),
+            }
+        }
+        for (_, left) in &mut self.under_way {
+            *left = slice.map_or(0, |_| left.saturating_sub(1));
+        }
+        let under_way = std::mem::take(&mut self.under_way);
+        let (done, rest) = under_way.into_iter().partition(|(_, left)| *left == 0);
+        self.under_way = rest;
+        let done: Vec<(Row, usize)> = done;
+        now.extend(done.into_iter().map(|(row, _)| row));
+        let rows = now.iter().map(|row| match row.want {
             Want::Drafts => self.drafts(row),
             Want::Nothing | Want::Last | Want::All => self.row(row),
         });
         Ok(Outputs {
             rows: rows.collect::<Result<_, _>>()?,
         })
+    }
+
+    fn slices(&self) -> usize {
+        self.slices
     }
 
     fn keep(&mut self, seq: SeqId, tokens: usize) -> Result<KvReport, ForwardError> {

@@ -117,6 +117,7 @@ impl Scheduler {
     fn fail_started(&mut self, failure: &Failure) -> Vec<(SeqId, Event)> {
         self.ended.clear();
         self.under_way = None;
+        self.reading.clear();
         let mut started = std::mem::take(&mut self.running);
         started.append(&mut self.paused);
         let mut events = Vec::new();

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::ids::{SeqId, SessionId, TokenId};
 use crate::kv::tree::Miss;
@@ -110,10 +111,10 @@ pub enum Want {
     Drafts,
 }
 
-/// What a step computed, row by row in the order of the plan.
+/// What a step computed, row by row.
 #[derive(Debug, Clone, Default)]
 pub struct Outputs {
-    /// One a row of the plan.
+    /// One a row of the plan, and of those under way, that is done.
     pub rows: Vec<RowOutput>,
 }
 
@@ -201,8 +202,26 @@ pub struct Kept {
 
 /// A model on a device: the one thing that the runtime knows about tensors. It stays on the thread that made it.
 pub trait Forward {
+    /// Computes a step, and what is under way, to their ends; see [`Forward::forward_within`].
+    fn forward(&mut self, plan: &Plan) -> Result<Outputs, ForwardError> {
+        self.forward_within(plan, None)
+    }
+
     /// Computes a step. After an error no sequence of the plan is usable.
-    fn forward(&mut self, plan: &Plan) -> Result<Outputs, ForwardError>;
+    ///
+    /// With `slice`, rows of prompts compute about so long, after the other rows. Those that are not done then are under
+    /// way: [`Outputs`] lacks them, every step that follows computes them further in its own slice, or to their end if it
+    /// has none, and the step in which they are done puts them out. No row of theirs may be in a plan meanwhile.
+    fn forward_within(
+        &mut self,
+        plan: &Plan,
+        slice: Option<Duration>,
+    ) -> Result<Outputs, ForwardError>;
+
+    /// Into about how many slices a row can be cut, all alike; 1 when `slice` is without effect.
+    fn slices(&self) -> usize {
+        1
+    }
 
     /// Keeps the first `tokens` of the row that was computed last for a sequence with guesses in it, and takes back
     /// the others: the cache is what it would be if they had never been fed. To be called before the next step when

@@ -1,14 +1,14 @@
 //! Who runs in the next step: running answers first, then prompts that are half read, then those that are let in, all
 //! inside of one budget of tokens. When memory is short, the last in order give way.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::ids::SeqId;
 
 use super::batch::{Claim, StepCost};
 use super::scheduler::Scheduler;
 use super::sequence::Sequence;
-use super::{Plan, Row};
+use super::{Phase, Plan, Row};
 
 /// Steps that a sequence stays in the batch before it has to give way to one that is let in: pausing costs a copy,
 /// and orders that change with time shall not swap two sequences at every step.
@@ -23,16 +23,27 @@ impl Scheduler {
     /// The next step's work, or `None` when there is none.
     pub fn plan(&mut self, now: Instant) -> Option<Plan> {
         let mut left = self.fit_running(now);
-        left.extend(self.make_way(now));
+        if self.reading.is_empty() {
+            left.extend(self.make_way(now));
+        }
         let paused: Vec<SeqId> = left.iter().map(|sequence| sequence.id).collect();
         let mut cost = StepCost::default();
         self.paused.extend(left);
         let mut rows = self.decode_rows(&mut cost, now);
-        rows.extend(self.prompt_rows(&paused, &mut cost, now));
-        if rows.is_empty() && paused.is_empty() && self.ended.is_empty() {
+        self.slice = match self.predictor.slices() {
+            1 => None,
+            _ => self.batcher.slice(&cost, &self.predictor),
+        };
+        if self.reading.is_empty() {
+            self.read(&paused, &mut rows, &mut cost, now);
+        }
+        if rows.is_empty() && paused.is_empty() && self.ended.is_empty() && self.reading.is_empty()
+        {
             return None;
         }
-        self.draft(&mut rows, &mut cost);
+        if self.reading.is_empty() {
+            self.draft(&mut rows, &mut cost);
+        }
         self.steps += 1;
         self.under_way = Some((cost, now));
         Some(Plan {
@@ -40,6 +51,30 @@ impl Scheduler {
             paused,
             ended: std::mem::take(&mut self.ended),
         })
+    }
+
+    /// Adds rows of prompts. When they may be put off in the middle, no others are begun until they are done.
+    fn read(&mut self, paused: &[SeqId], rows: &mut Vec<Row>, cost: &mut StepCost, now: Instant) {
+        let answers = *cost;
+        let begun = self.prompt_rows(paused, cost, now);
+        if self.slice.is_some() && cost.prefill > 0 {
+            let prompts = begun
+                .iter()
+                .filter(|row| matches!(row.phase, Phase::Prompt { .. }));
+            self.reading = prompts.map(|row| row.seq).collect();
+            let read = StepCost {
+                prefill: cost.prefill,
+                attended: cost.attended,
+                ..StepCost::default()
+            };
+            self.read = (read, Duration::ZERO);
+            *cost = StepCost {
+                decodes: cost.decodes,
+                context: cost.context,
+                ..answers
+            };
+        }
+        rows.extend(begun);
     }
 
     fn place(&self, sequence: &Sequence, now: Instant) -> Place {
@@ -53,6 +88,11 @@ impl Scheduler {
         let mut places: Vec<Place> = running.map(|s| self.place(s, now)).collect();
         places.sort_unstable();
         places
+    }
+
+    /// Whether its prompt was read, and it generates.
+    fn answers(&self, sequence: &Sequence) -> bool {
+        sequence.decoding() && !self.reading.contains(&sequence.id)
     }
 
     fn running_mut(&mut self, seq: SeqId) -> Option<&mut Sequence> {
@@ -77,12 +117,12 @@ impl Scheduler {
     /// order is paused, and so on; the one that asks may be that. Returns who was.
     fn fit_running(&mut self, now: Instant) -> Vec<Sequence> {
         let mut left = Vec::new();
-        for (_, seq) in self.in_order(now, Sequence::decoding) {
+        for (_, seq) in self.in_order(now, |s| self.answers(s)) {
             while let Some(sequence) = self.running.iter().find(|s| s.id == seq) {
                 if self.memory.fit(seq, sequence.kept()).is_ok() {
                     break;
                 }
-                let last = self.in_order(now, |_| true).pop();
+                let last = self.in_order(now, |s| !self.reading.contains(&s.id)).pop();
                 match last.and_then(|(_, last)| self.leave_batch(last, now)) {
                     Some(sequence) => left.push(sequence),
                     None => break,
@@ -139,7 +179,9 @@ impl Scheduler {
 
     /// One row for each running answer.
     fn decode_rows(&mut self, cost: &mut StepCost, now: Instant) -> Vec<Row> {
-        let running = self.running.iter_mut().filter(|s| s.decoding());
+        let reading = &self.reading;
+        let running = self.running.iter_mut();
+        let running = running.filter(|s| s.decoding() && !reading.contains(&s.id));
         let mut rows = Vec::new();
         for sequence in running {
             let context = sequence.kept();

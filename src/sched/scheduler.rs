@@ -39,6 +39,12 @@ pub struct Scheduler {
     pub(super) steps: u64,
     /// The step that is under way: what it computes, and since when.
     pub(super) under_way: Option<(StepCost, Instant)>,
+    /// How long prompts compute in it, if not to their ends.
+    pub(super) slice: Option<Duration>,
+    /// Sequences whose prompts' rows are computed over several steps; one set at a time.
+    pub(super) reading: Vec<SeqId>,
+    /// What those rows cost, and how long they have taken so far.
+    pub(super) read: (StepCost, Duration),
     /// The step since which the memory that the next one waits for could be leased and was not.
     pub(super) short_since: Option<u64>,
     /// How long an answer is, on average.
@@ -63,11 +69,26 @@ impl Scheduler {
             ended: Vec::new(),
             steps: 0,
             under_way: None,
+            slice: None,
+            reading: Vec::new(),
+            read: (StepCost::default(), Duration::ZERO),
             short_since: None,
             expected_output: FIRST_GUESS,
             next: 0,
             draining: false,
         }
+    }
+
+    /// For a device that can put rows of prompts off in so many places.
+    #[must_use]
+    pub fn with_slices(mut self, slices: usize) -> Self {
+        self.predictor = Predictor::with_slices(slices);
+        self
+    }
+
+    /// How long rows of prompts may compute in the step that was planned last; `None` = to their ends.
+    pub fn slice(&self) -> Option<Duration> {
+        self.slice
     }
 
     /// Queues a request, or says why not.
@@ -190,17 +211,38 @@ impl Scheduler {
         };
         let took = now.saturating_duration_since(since);
         let cached: usize = drawn.iter().map(|row| row.cached).sum();
-        if cached > 0 && cost.prefill > 0 {
-            let computed = cost.prefill.saturating_sub(cached);
-            cost.attended *= computed as f64 / cost.prefill as f64;
-            cost.prefill = computed;
+        let without = |cost: &mut StepCost| {
+            if cached > 0 && cost.prefill > 0 {
+                let computed = cost.prefill.saturating_sub(cached);
+                cost.attended *= computed as f64 / cost.prefill as f64;
+                cost.prefill = computed;
+            }
+        };
+        if self.reading.is_empty() {
+            without(&mut cost);
+            self.predictor.observe(&cost, took);
+            self.pace.observe(cost.tokens(), took);
+            return;
         }
-        self.predictor.observe(&cost, took);
-        self.pace.observe(cost.tokens(), took);
+        // Of a step with a slice of a prompt, what is beyond the answers is the prompt's.
+        let alone = self.predictor.step(&cost).unwrap_or_default();
+        let (read, so_far) = &mut self.read;
+        *so_far += took.saturating_sub(alone);
+        self.reading
+            .retain(|seq| !drawn.iter().any(|row| row.seq == *seq));
+        let mut tokens = cost.tokens();
+        if self.reading.is_empty() {
+            without(read);
+            self.predictor.observe(read, *so_far);
+            tokens += read.prefill;
+            self.read = (StepCost::default(), Duration::ZERO);
+        }
+        self.pace.observe(tokens, took);
     }
 
     /// Closes the accounts of a sequence that is over.
     pub(super) fn forget(&mut self, seq: SeqId) {
+        self.reading.retain(|other| *other != seq);
         self.memory.free(seq);
         self.prioritizer.ended(seq);
     }
@@ -290,5 +332,7 @@ impl Scheduler {
         let here = || self.running.iter().chain(&self.paused);
         assert!(here().all(|s| !self.ended.iter().any(|e| e.seq == s.id)));
         assert!(here().all(Sequence::has_started));
+        let runs = |seq: &SeqId| self.running.iter().any(|s| s.id == *seq);
+        assert!(self.reading.iter().all(runs));
     }
 }

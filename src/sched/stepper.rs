@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::ids::{SeqId, TokenId};
 use crate::kv::tree::Miss;
@@ -38,6 +39,8 @@ pub struct Stepper {
     samplers: HashMap<SeqId, Sampler>,
     /// Prompts that a shared prefix may have begun, and how many of their tokens the samplers were told.
     prompts: HashMap<SeqId, (Arc<[TokenId]>, usize)>,
+    /// Rows that the model has not computed to their ends.
+    under_way: Vec<Row>,
 }
 
 impl Stepper {
@@ -47,6 +50,7 @@ impl Stepper {
             model,
             samplers: HashMap::new(),
             prompts: HashMap::new(),
+            under_way: Vec::new(),
         }
     }
 
@@ -100,11 +104,22 @@ impl Stepper {
         }
     }
 
-    /// Computes a step and draws a token for each row that wants one, or several where it has guesses.
-    pub fn step(&mut self, plan: &Plan) -> Result<Vec<Drawn>, ForwardError> {
+    /// See [`Forward::slices`].
+    pub fn slices(&self) -> usize {
+        self.model.slices()
+    }
+
+    /// Computes a step and draws a token for each row that is done and wants one, or several where it has guesses; see
+    /// [`Forward::forward_within`].
+    pub fn step(
+        &mut self,
+        plan: &Plan,
+        slice: Option<Duration>,
+    ) -> Result<Vec<Drawn>, ForwardError> {
         for ended in &plan.ended {
             self.samplers.remove(&ended.seq);
             self.prompts.remove(&ended.seq);
+            self.under_way.retain(|row| row.seq != ended.seq);
         }
         for row in &plan.rows {
             if let Some(open) = &row.open {
@@ -126,9 +141,17 @@ impl Stepper {
                 }
             }
         }
-        let outputs = self.model.forward(plan)?;
+        let outputs = self.model.forward_within(plan, slice)?;
         let mut drawn = Vec::with_capacity(outputs.rows.len());
-        for (row, mut output) in plan.rows.iter().zip(outputs.rows) {
+        let mut under_way = std::mem::take(&mut self.under_way);
+        under_way.extend(plan.rows.iter().cloned());
+        for mut output in outputs.rows {
+            let place = under_way.iter().position(|row| row.seq == output.seq);
+            // What ended with this plan may have been computed to its end.
+            let Some(row) = place.map(|place| under_way.swap_remove(place)) else {
+                continue;
+            };
+            let row = &row;
             let choices = match row.want {
                 Want::Last | Want::Drafts => self.draw(row, &mut output)?,
                 Want::Nothing | Want::All => Vec::new(),
@@ -145,6 +168,7 @@ impl Stepper {
                 missed: output.missed,
             });
         }
+        self.under_way = under_way;
         Ok(drawn)
     }
 

@@ -1,6 +1,9 @@
 //! As many prompt tokens as keep the step within a target time, by what this engine's own steps have taken: running
 //! answers get their next token in time whatever is read beside them. With no answer running, nobody is kept waiting
 //! and a step takes all it may.
+//!
+//! Where the device can put a prompt off in the middle of its blocks, it is a share of the prompt's time that must fit:
+//! pieces can be long, which is many times cheaper a token than short ones, and answers go on between the blocks.
 
 use std::time::Duration;
 
@@ -9,6 +12,15 @@ use crate::sched::settings::Config;
 
 /// Prompt tokens of a step before the predictor has learnt anything.
 const FIRST_GUESS: usize = 128;
+
+/// A step beside which a prompt is read takes at most this many times what the answers alone take, even within the
+/// target,
+const MOST_TIMES: f64 = 2.25;
+/// and this many times is always allowed: prompts are read on, however slow answers are.
+const LEAST_TIMES: f64 = 1.5;
+
+/// The share of a slice that a block of a prompt may be expected to take: some take longer than others.
+const FILLED: f64 = 0.7;
 
 /// See the module.
 #[derive(Debug)]
@@ -37,11 +49,19 @@ impl Batcher for DynamicChunk {
             return FIRST_GUESS.clamp(self.least, self.most);
         }
         let context = first.map_or(0, |claim| claim.context);
+        let slices = predictor.slices();
         let within = |chunk: usize| {
             let step = decodes.with_prompt(chunk, context);
-            predictor
-                .step(&step)
-                .is_some_and(|took| took <= self.target)
+            let took = predictor.step(&step);
+            match self.slice(decodes, predictor) {
+                Some(slice) if slices > 1 => {
+                    took.zip(predictor.step(decodes))
+                        .is_some_and(|(took, alone)| {
+                            took.saturating_sub(alone) <= slice.mul_f64(slices as f64 * FILLED)
+                        })
+                }
+                _ => took.is_some_and(|took| took <= self.target),
+            }
         };
         // The largest that is within the target: time grows with the chunk.
         let (mut fits, mut over) = (self.least, self.most + 1);
@@ -53,6 +73,15 @@ impl Batcher for DynamicChunk {
             }
         }
         fits
+    }
+
+    fn slice(&self, decodes: &StepCost, predictor: &Predictor) -> Option<Duration> {
+        if decodes.decodes == 0 {
+            return None;
+        }
+        let alone = predictor.step(decodes)?;
+        let whole = self.target.min(alone.mul_f64(MOST_TIMES));
+        Some(whole.max(alone.mul_f64(LEAST_TIMES)) - alone)
     }
 
     fn least(&self) -> usize {

@@ -13,6 +13,7 @@ mod space;
 mod tests;
 
 use std::fmt;
+use std::time::Duration;
 
 use super::settings::{BatcherKind, Config};
 
@@ -37,6 +38,12 @@ pub struct Claim {
 pub trait Batcher: fmt::Debug + Send {
     /// Prompt tokens that a step may take beside what `decodes` costs; `first` is the prompt that is next.
     fn budget(&self, decodes: &StepCost, first: Option<&Claim>, predictor: &Predictor) -> usize;
+
+    /// How long prompts may compute in a step beside `decodes`, where they can be put off in the middle; `None` = to their
+    /// ends.
+    fn slice(&self, _decodes: &StepCost, _predictor: &Predictor) -> Option<Duration> {
+        None
+    }
 
     /// The fewest prompt tokens that make a row, if there are as many to the line.
     fn least(&self) -> usize;

@@ -78,9 +78,23 @@ impl StepCost {
 pub struct Predictor {
     base: Fit<3>,
     added: Fit<2>,
+    slices: usize,
 }
 
 impl Predictor {
+    /// For a device that can cut a row into so many slices.
+    pub fn with_slices(slices: usize) -> Self {
+        Predictor {
+            slices,
+            ..Predictor::default()
+        }
+    }
+
+    /// Into how many slices a row can be cut; at least 1.
+    pub fn slices(&self) -> usize {
+        self.slices.max(1)
+    }
+
     /// A step took so long. One that took no time says nothing.
     pub fn observe(&mut self, step: &StepCost, took: Duration) {
         let mut took = took.as_secs_f64() * 1e3;
