@@ -29,9 +29,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             Policy::h2o(128, 128)?,
         ] {
             let spec = BenchSpec {
-                prompt: 0,
-                generate: 64,
+                prompts: Vec::new(),
+                generate: vec![64],
                 depths: vec![depth],
+                batches: vec![1],
                 repeat: 3,
                 policy: policy.clone(),
                 vocab,

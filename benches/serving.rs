@@ -88,7 +88,7 @@ impl Engine {
             shape: self.stepper.kv_shape(),
             total_bytes: usize::MAX / 2,
         };
-        let mut scheduler = Scheduler::new(config, limits);
+        let mut scheduler = Scheduler::new(config, limits).with_slices(self.stepper.slices());
         scheduler.grant(limits.total_bytes);
         Serving {
             engine: self,
@@ -125,10 +125,8 @@ impl Serving<'_> {
             return Ok(None);
         };
         let decode = plan.rows.iter().all(|row| row.phase == Phase::Decode);
-        let drawn = {
-            let slice = self.scheduler.slice();
-            self.engine.stepper.step(&plan, slice)?
-        };
+        let slice = self.scheduler.slice();
+        let drawn = self.engine.stepper.step(&plan, slice)?;
         let now = Instant::now();
         for (seq, event) in self.scheduler.commit(drawn, now) {
             if let (Event::Token { .. }, Some(times)) = (event, self.tokens.get_mut(seq.0 as usize))

@@ -478,6 +478,54 @@ fn perplexity_and_bench_measure() {
         lines[4]["bytes"].as_u64().unwrap() > 100_000_000,
         "the weights are resident"
     );
+    for line in &lines[..4] {
+        assert_eq!(
+            (&line["engine"], &line["batch"], &line["kv_policy"]),
+            (&json!("llamahome"), &json!(1), &json!("hybrid")),
+        );
+        assert!(line["kv_budget"].is_u64() && line["threads"].as_u64().unwrap() > 0);
+        assert!(line["tokens_per_s"].as_f64().unwrap() > 0.0 && line["runs"][0].is_f64());
+        assert!(line["share_of_limit"].as_f64().unwrap() > 0.0);
+    }
+
+    let tables = [
+        ("--csv", "engine,model,", "llamahome,smollm2,"),
+        ("--md", "| engine | model |", "| llamahome | smollm2 |"),
+    ];
+    for (form, head, row) in tables {
+        let args = [
+            "bench", "smollm2", "-p", "8", "-n", "0", "-d", "0,16", "-b", "2", "-r", "1",
+        ];
+        let output = home.run(&[&args[..], &[form, "--kv-policy", "full"]].concat());
+        assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+        let all = text(&output.stdout);
+        assert!(all.starts_with(head), "{all}");
+        assert_eq!(
+            all.lines().filter(|line| line.starts_with(row)).count(),
+            2,
+            "{all}"
+        );
+    }
+    let output = home.run(&["bench", "smollm2", "-b", "0"]);
+    assert_eq!(code(&output), 2);
+    assert!(text(&output.stderr).contains("at least 1"));
+}
+
+#[test]
+fn a_machine_is_described_without_a_model() {
+    let _alone = alone();
+    let home = Home::empty();
+    let output = home.run(&["bench", "--machine", "--json"]);
+    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+    let all = parsed(&output);
+    assert!(all["allowed"].as_u64().unwrap() > 0 && all["level"].is_string());
+    assert!(all["read"][0]["bytes_per_s"].as_f64().unwrap() > 1e6);
+    let kinds: Vec<_> = (0..3)
+        .map(|i| all["products"][i]["kind"].as_str().unwrap())
+        .collect();
+    assert_eq!(kinds, ["float32", "bfloat16", "int8"]);
+    let output = home.run(&["bench", "--machine", "smollm2"]);
+    assert_eq!(code(&output), 2);
 }
 
 #[test]

@@ -3,7 +3,8 @@
 use std::sync::OnceLock;
 
 /// An instruction set that the kernels are written for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Level {
     /// What the compiler makes of the plain loops; runs everywhere.
     Plain,
@@ -23,6 +24,17 @@ impl Level {
     pub fn best() -> Level {
         static BEST: OnceLock<Level> = OnceLock::new();
         *BEST.get_or_init(|| Level::available().pop().unwrap_or(Level::Plain))
+    }
+
+    /// For people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Level::Plain => "plain",
+            Level::Avx2 => "avx2",
+            Level::Avx512 => "avx512",
+            Level::Amx => "amx",
+            Level::Neon => "neon",
+        }
     }
 
     /// Every level that this CPU has, slowest first.

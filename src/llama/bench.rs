@@ -7,17 +7,19 @@ use serde::Serialize;
 use crate::ids::{SeqId, TokenId};
 use crate::kv::{KvReport, Policy};
 use crate::sample::SamplingParams;
-use crate::sched::{Forward, ForwardError, Open, Origin, Phase, Plan, Row, Want};
+use crate::sched::{Ended, Forward, ForwardError, Open, Origin, Phase, Plan, Row, Want};
 
 /// What to time.
 #[derive(Debug, Clone)]
 pub struct BenchSpec {
-    /// Prompt tokens that a prefill test reads; 0 leaves it out.
-    pub prompt: usize,
-    /// Tokens that a decode test generates; 0 leaves it out.
-    pub generate: usize,
-    /// Tokens that are in the cache already, one pair of tests each.
+    /// Prompt tokens that prefill tests read; 0 is none.
+    pub prompts: Vec<usize>,
+    /// Tokens that decode tests generate; 0 is none.
+    pub generate: Vec<usize>,
+    /// Tokens that are in each cache already, a set of tests each.
     pub depths: Vec<usize>,
+    /// Sequences that run side by side, likewise.
+    pub batches: Vec<usize>,
     /// Timed runs; one more warms up.
     pub repeat: usize,
     /// How the cache is bounded.
@@ -33,13 +35,23 @@ pub struct BenchSpec {
 pub struct BenchLine {
     /// `pp512` for a prefill of 512 tokens, `tg128` for 128 decode steps.
     pub test: String,
-    /// Tokens in the cache before.
+    /// Tokens in each cache before.
     pub depth: usize,
-    /// The median.
+    /// Sequences side by side.
+    pub batch: usize,
+    /// The median, of all sequences together.
     pub tokens_per_s: f64,
     /// Every run.
     pub runs: Vec<f64>,
-    /// Bytes of the sequence's cache at the end.
+    /// Tokens that a sequence read or generated.
+    #[serde(skip)]
+    pub tokens: usize,
+    /// Whether it read them.
+    #[serde(skip)]
+    pub prefill: bool,
+    /// Tokens of a sequence's cache at the end.
+    pub kv_tokens: usize,
+    /// Bytes of it.
     pub kv_bytes: usize,
 }
 
@@ -50,93 +62,106 @@ pub fn bench(
     report: &mut dyn FnMut(BenchLine),
 ) -> Result<(), ForwardError> {
     for &depth in &spec.depths {
-        if spec.prompt > 0 {
-            timed(
-                model,
-                spec,
-                depth,
-                format!("pp{}", spec.prompt),
-                spec.prompt,
-                report,
-                |s| s.prefill(spec.prompt, spec.chunk),
-            )?;
-        }
-        if spec.generate > 0 {
-            timed(
-                model,
-                spec,
-                depth,
-                format!("tg{}", spec.generate),
-                spec.generate,
-                report,
-                |s| (0..spec.generate).try_for_each(|_| s.feed(1, Phase::Decode)),
-            )?;
+        for &batch in &spec.batches {
+            for &tokens in spec.prompts.iter().filter(|&&tokens| tokens > 0) {
+                let test = Test {
+                    depth,
+                    batch,
+                    tokens,
+                    prefill: true,
+                };
+                report(timed(model, spec, test)?);
+            }
+            for &tokens in spec.generate.iter().filter(|&&tokens| tokens > 0) {
+                let test = Test {
+                    depth,
+                    batch,
+                    tokens,
+                    prefill: false,
+                };
+                report(timed(model, spec, test)?);
+            }
         }
     }
     Ok(())
 }
 
-fn timed(
-    model: &mut dyn Forward,
-    spec: &BenchSpec,
+#[derive(Clone, Copy)]
+struct Test {
     depth: usize,
-    test: String,
+    batch: usize,
     tokens: usize,
-    report: &mut dyn FnMut(BenchLine),
-    work: impl Fn(&mut Session<'_>) -> Result<(), ForwardError>,
-) -> Result<(), ForwardError> {
+    prefill: bool,
+}
+
+fn timed(model: &mut dyn Forward, spec: &BenchSpec, test: Test) -> Result<BenchLine, ForwardError> {
+    let Test {
+        depth,
+        batch,
+        tokens,
+        prefill,
+    } = test;
     let mut runs = Vec::with_capacity(spec.repeat);
-    let mut kv_bytes = 0;
+    let mut kv = KvReport::default();
     for run in 0..=spec.repeat {
-        let mut session = Session::open(model, spec);
+        let mut sessions = Sessions::open(model, spec, batch);
         // A cache is never empty when decoding starts.
-        let before = if test.starts_with("tg") {
-            depth.max(1)
-        } else {
-            depth
-        };
-        session.prefill(before, spec.chunk)?;
+        sessions.prefill(if prefill { depth } else { depth.max(1) }, spec.chunk)?;
         let started = Instant::now();
-        work(&mut session)?;
+        match prefill {
+            true => sessions.prefill(tokens, spec.chunk)?,
+            false => (0..tokens).try_for_each(|_| sessions.feed(1, Phase::Decode))?,
+        }
         let took = started.elapsed().as_secs_f64();
-        kv_bytes = session.kv.as_ref().map_or(0, |kv| kv.bytes);
-        session.close()?;
+        kv = sessions.kv.take().unwrap_or_default();
+        sessions.close()?;
         if run > 0 {
-            runs.push(tokens as f64 / took);
+            runs.push((batch * tokens) as f64 / took);
         }
     }
     let mut sorted = runs.clone();
     sorted.sort_by(f64::total_cmp);
-    report(BenchLine {
-        test,
+    Ok(BenchLine {
+        test: format!("{}{tokens}", if prefill { "pp" } else { "tg" }),
         depth,
+        batch,
         tokens_per_s: sorted.get(sorted.len() / 2).copied().unwrap_or(0.0),
         runs,
-        kv_bytes,
-    });
-    Ok(())
+        tokens,
+        prefill,
+        kv_tokens: kv.tokens_kept,
+        kv_bytes: kv.bytes,
+    })
 }
 
-/// One sequence fed with numbers that follow no pattern.
-struct Session<'a> {
+/// Sequences fed side by side with numbers that follow no pattern.
+struct Sessions<'a> {
     model: &'a mut dyn Forward,
     policy: Policy,
     vocab: usize,
+    batch: usize,
     fed: usize,
+    /// Of the first sequence.
     kv: Option<KvReport>,
 }
 
-const SEQ: SeqId = SeqId(u64::MAX);
+/// The first of the sequences' numbers, far from any that a scheduler gives.
+const SEQ: u64 = 1 << 63;
 
-impl<'a> Session<'a> {
-    fn open(model: &'a mut dyn Forward, spec: &BenchSpec) -> Self {
-        Session {
+impl<'a> Sessions<'a> {
+    fn open(model: &'a mut dyn Forward, spec: &BenchSpec, batch: usize) -> Self {
+        Sessions {
             model,
             policy: spec.policy.clone(),
             vocab: spec.vocab,
+            batch,
             fed: 0,
             kv: None,
         }
+    }
+
+    fn ids(&self) -> impl Iterator<Item = SeqId> + use<> {
+        (SEQ..).take(self.batch).map(SeqId)
     }
 
     fn prefill(&mut self, tokens: usize, chunk: usize) -> Result<(), ForwardError> {
@@ -150,15 +175,20 @@ impl<'a> Session<'a> {
     }
 
     fn feed(&mut self, count: usize, phase: Phase) -> Result<(), ForwardError> {
-        let token = |i: usize| (i.wrapping_mul(2_654_435_761) % self.vocab.max(1)) as TokenId;
-        let row = Row {
-            seq: SEQ,
+        let token = |seq: SeqId, i: usize| {
+            let salted = i + (seq.0 - SEQ) as usize * 7919;
+            (salted.wrapping_mul(2_654_435_761) % self.vocab.max(1)) as TokenId
+        };
+        let row = |seq: SeqId| Row {
+            seq,
             open: (self.fed == 0).then(|| Open {
                 policy: self.policy.clone(),
                 sampling: SamplingParams::default(),
                 origin: Origin::Empty,
             }),
-            tokens: (self.fed..self.fed + count).map(token).collect(),
+            tokens: (self.fed..self.fed + count)
+                .map(|i| token(seq, i))
+                .collect(),
             start: self.fed,
             want: match phase {
                 Phase::Prompt { left } if left > 0 => Want::Nothing,
@@ -166,26 +196,22 @@ impl<'a> Session<'a> {
             },
             phase,
         };
+        let plan = Plan {
+            rows: self.ids().map(row).collect(),
+            ..Plan::default()
+        };
         self.fed += count;
-        let outputs = self.model.forward(&Plan {
-            rows: vec![row],
-            paused: Vec::new(),
-            ended: Vec::new(),
-        })?;
+        let outputs = self.model.forward(&plan)?;
         self.kv = outputs.rows.into_iter().next().map(|row| row.kv);
         Ok(())
     }
 
     fn close(self) -> Result<(), ForwardError> {
-        let ended = vec![SEQ.into()];
-        let rows = Vec::new();
-        self.model
-            .forward(&Plan {
-                rows,
-                paused: Vec::new(),
-                ended,
-            })
-            .map(drop)
+        let plan = Plan {
+            ended: self.ids().map(Ended::from).collect(),
+            ..Plan::default()
+        };
+        self.model.forward(&plan).map(drop)
     }
 }
 
@@ -197,9 +223,10 @@ mod tests {
     #[test]
     fn every_depth_is_timed_and_the_cache_stays_within_its_budget() {
         let spec = BenchSpec {
-            prompt: 10,
-            generate: 4,
+            prompts: vec![10, 0],
+            generate: vec![4],
             depths: vec![0, 20],
+            batches: vec![1, 3],
             repeat: 2,
             policy: Policy::h2o(3, 3).unwrap(),
             vocab: 16,
@@ -208,8 +235,16 @@ mod tests {
         let mut lines = Vec::new();
         let mut model = FakeModel::new(16);
         bench(&mut model, &spec, &mut |line| lines.push(line)).unwrap();
-        let names: Vec<_> = lines.iter().map(|l| (l.test.as_str(), l.depth)).collect();
-        assert_eq!(names, [("pp10", 0), ("tg4", 0), ("pp10", 20), ("tg4", 20)]);
+        let names: Vec<_> = lines
+            .iter()
+            .map(|l| (l.test.as_str(), l.depth, l.batch))
+            .collect();
+        let expected: Vec<_> = [0, 20]
+            .into_iter()
+            .flat_map(|depth| [1, 3].map(|batch| [("pp10", depth, batch), ("tg4", depth, batch)]))
+            .flatten()
+            .collect();
+        assert_eq!(names, expected);
         let slot = model.kv_shape().slot_bytes();
         assert!(
             lines
@@ -217,7 +252,9 @@ mod tests {
                 .all(|l| l.runs.len() == 2 && l.tokens_per_s > 0.0)
         );
         assert!(
-            lines[2..].iter().all(|l| l.kv_bytes <= 7 * slot),
+            lines[4..]
+                .iter()
+                .all(|l| l.kv_bytes <= 7 * slot && l.kv_tokens <= 6),
             "{lines:?}"
         );
     }
