@@ -361,6 +361,12 @@ impl KvRows {
 
     fn split_front(&mut self, count: usize) -> Result<KvRows, TchError> {
         match self {
+            KvRows::Host(rows) if rows.len() == count => {
+                let rest = Rows::new(rows.kind(), rows.dim());
+                let mut front = std::mem::replace(rows, rest);
+                front.shrink();
+                Ok(KvRows::Host(front))
+            }
             KvRows::Host(rows) => {
                 let mut front = Rows::new(rows.kind(), rows.dim());
                 front.reserve(count);

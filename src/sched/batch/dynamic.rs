@@ -15,7 +15,7 @@ const FIRST_GUESS: usize = 128;
 
 /// A step beside which a prompt is read takes at most this many times what the answers alone take, even within the
 /// target,
-const MOST_TIMES: f64 = 2.25;
+const MOST_TIMES: f64 = 2.0;
 /// and this many times is always allowed: prompts are read on, however slow answers are.
 const LEAST_TIMES: f64 = 1.5;
 
