@@ -50,18 +50,14 @@ impl Batcher for DynamicChunk {
         }
         let context = first.map_or(0, |claim| claim.context);
         let slices = predictor.slices();
+        let alone = predictor.step(decodes);
+        let most = match self.slice(decodes, predictor).zip(alone) {
+            Some((slice, alone)) if slices > 1 => alone + slice.mul_f64(slices as f64 * FILLED),
+            _ => self.target,
+        };
         let within = |chunk: usize| {
             let step = decodes.with_prompt(chunk, context);
-            let took = predictor.step(&step);
-            match self.slice(decodes, predictor) {
-                Some(slice) if slices > 1 => {
-                    took.zip(predictor.step(decodes))
-                        .is_some_and(|(took, alone)| {
-                            took.saturating_sub(alone) <= slice.mul_f64(slices as f64 * FILLED)
-                        })
-                }
-                _ => took.is_some_and(|took| took <= self.target),
-            }
+            predictor.step(&step).is_some_and(|took| took <= most)
         };
         // The largest that is within the target: time grows with the chunk.
         let (mut fits, mut over) = (self.least, self.most + 1);

@@ -41,9 +41,7 @@ pub trait Batcher: fmt::Debug + Send {
 
     /// How long prompts may compute in a step beside `decodes`, where they can be put off in the middle; `None` = to their
     /// ends.
-    fn slice(&self, _decodes: &StepCost, _predictor: &Predictor) -> Option<Duration> {
-        None
-    }
+    fn slice(&self, decodes: &StepCost, predictor: &Predictor) -> Option<Duration>;
 
     /// The fewest prompt tokens that make a row, if there are as many to the line.
     fn least(&self) -> usize;

@@ -1,6 +1,8 @@
 //! Long prompts share the space of a step with short ones: everyone gets an equal part, and what a short prompt leaves
 //! goes to the others. The step itself is as long as under the dynamic chunk.
 
+use std::time::Duration;
+
 use super::{Batcher, Claim, DynamicChunk, Predictor, StepCost, even_piece};
 use crate::sched::settings::Config;
 
@@ -21,6 +23,10 @@ impl SpaceSharing {
 impl Batcher for SpaceSharing {
     fn budget(&self, decodes: &StepCost, first: Option<&Claim>, predictor: &Predictor) -> usize {
         self.steps.budget(decodes, first, predictor)
+    }
+
+    fn slice(&self, decodes: &StepCost, predictor: &Predictor) -> Option<Duration> {
+        self.steps.slice(decodes, predictor)
     }
 
     fn least(&self) -> usize {

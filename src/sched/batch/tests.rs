@@ -92,6 +92,37 @@ fn a_dynamic_chunk_holds_the_target_whatever_runs_beside_it() {
 }
 
 #[test]
+fn pieces_that_can_be_put_off_are_longer_by_the_number_of_slices() {
+    let truth = |step: &StepCost| {
+        let millis = 5.0 + step.decodes as f64 + 0.25 * step.prefill as f64;
+        Duration::from_secs_f64(millis / 1e3)
+    };
+    let mut predictor = Predictor::with_slices(10);
+    for round in 0..80 {
+        let mut step = decodes(1 + round % 6);
+        if round % 2 == 0 {
+            step.add_prompt(20 + round * 5, round * 20);
+        }
+        predictor.observe(&step, truth(&step));
+    }
+    let first = Some(exact(1_000));
+    // Answers take 9 ms: twice that is allowed, and the other half is cut ten times, of which seven tenths are filled.
+    for kind in [BatcherKind::Dynamic, BatcherKind::SpaceSharing] {
+        let batcher = batcher(&Config {
+            batcher: kind,
+            ..config()
+        });
+        let slice = batcher.slice(&decodes(4), &predictor).unwrap();
+        assert!(slice.abs_diff(Duration::from_millis(9)) < Duration::from_millis(1));
+        let budget = batcher.budget(&decodes(4), first.as_ref(), &predictor);
+        assert!(budget.abs_diff(252) < 25, "{kind:?}: {budget}");
+        assert_eq!(batcher.slice(&decodes(0), &predictor), None, "nobody waits");
+    }
+    let fixed = FixedChunk::new(&config());
+    assert_eq!(fixed.slice(&decodes(4), &predictor), None);
+}
+
+#[test]
 fn short_prompts_are_not_stuck_behind_a_long_one() {
     let space = SpaceSharing::new(&config());
     assert_eq!(space.share(120, &[exact(512), exact(10)]), [103, 10]);
