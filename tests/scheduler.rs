@@ -117,6 +117,13 @@ fn answers_go_on_in_every_step_while_a_prompt_is_put_off() {
         assert!(scheduler.slice().is_some());
         let prompts = plan.rows.iter().filter(|row| row.phase != Phase::Decode);
         assert!(prompts.count() <= 2 && (steps % slices == 0 || plan.rows.len() == 2));
+        let reading: Vec<SeqId> = scheduler.reading().map(|(seq, _)| seq).collect();
+        let last = steps % slices == slices - 1;
+        assert_eq!(
+            reading.is_empty(),
+            last,
+            "until the pass is done: {reading:?}"
+        );
         assert_eq!(
             tokens(&told[&first]).len(),
             before + 1,

@@ -229,8 +229,8 @@ impl Engine {
                 self.parts.metrics.queue_wait(now - client.submitted);
             }
         }
-        let (waiting, running) = (self.scheduler.waiting(), self.scheduler.running());
-        self.flight = Some(Flight::new(plan, now, waiting, running));
+        let counts = (self.scheduler.waiting(), self.scheduler.running());
+        self.flight = Some(Flight::new(plan, self.scheduler.reading(), now, counts));
     }
 
     /// Counts the step that was in flight, and what it drew.

@@ -91,6 +91,14 @@ impl Scheduler {
         self.slice
     }
 
+    /// Sequences whose prompts the step that was planned last computes further or begins, if it may put them off, and the
+    /// positions of what it computes.
+    pub fn reading(&self) -> impl Iterator<Item = (SeqId, usize)> {
+        let running = self.running.iter();
+        let reading = running.filter(|s| self.reading.contains(&s.id));
+        reading.map(|s| (s.id, s.fed()))
+    }
+
     /// Queues a request, or says why not.
     pub fn submit(&mut self, request: Request, now: Instant) -> Result<SeqId, Busy> {
         if self.draining {

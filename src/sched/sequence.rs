@@ -131,8 +131,12 @@ impl Sequence {
 
     /// Tokens that its cache holds, as last reported.
     pub(super) fn kept(&self) -> usize {
-        let now = self.before() + self.progress.processed();
-        self.kv.as_ref().map_or(now, |kv| kv.tokens_kept)
+        self.kv.as_ref().map_or(self.fed(), |kv| kv.tokens_kept)
+    }
+
+    /// Tokens that it has seen, those of its session too.
+    pub(super) fn fed(&self) -> usize {
+        self.before() + self.progress.processed()
     }
 
     /// The next row: `chunk` tokens of the prompt, or the token that was drawn last.
