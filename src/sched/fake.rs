@@ -245,11 +245,8 @@ impl Forward for FakeModel {
         for (_, left) in &mut self.under_way {
             *left = slice.map_or(0, |_| left.saturating_sub(1));
         }
-        let under_way = std::mem::take(&mut self.under_way);
-        let (done, rest) = under_way.into_iter().partition(|(_, left)| *left == 0);
-        self.under_way = rest;
-        let done: Vec<(Row, usize)> = done;
-        now.extend(done.into_iter().map(|(row, _)| row));
+        let done = self.under_way.extract_if(.., |(_, left)| *left == 0);
+        now.extend(done.map(|(row, _)| row));
         let rows = now.iter().map(|row| match row.want {
             Want::Drafts => self.drafts(row),
             Want::Nothing | Want::Last | Want::All => self.row(row),

@@ -55,24 +55,13 @@ impl Scheduler {
 
     /// Adds rows of prompts. When they may be put off in the middle, no others are begun until they are done.
     fn read(&mut self, paused: &[SeqId], rows: &mut Vec<Row>, cost: &mut StepCost, now: Instant) {
-        let answers = *cost;
         let begun = self.prompt_rows(paused, cost, now);
         if self.slice.is_some() && cost.prefill > 0 {
             let prompts = begun
                 .iter()
                 .filter(|row| matches!(row.phase, Phase::Prompt { .. }));
             self.reading = prompts.map(|row| row.seq).collect();
-            let read = StepCost {
-                prefill: cost.prefill,
-                attended: cost.attended,
-                ..StepCost::default()
-            };
-            self.read = (read, Duration::ZERO);
-            *cost = StepCost {
-                decodes: cost.decodes,
-                context: cost.context,
-                ..answers
-            };
+            self.read = (cost.take_prompts(), Duration::ZERO);
         }
         rows.extend(begun);
     }

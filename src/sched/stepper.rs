@@ -144,14 +144,12 @@ impl Stepper {
         let outputs = self.model.forward_within(plan, slice)?;
         let mut drawn = Vec::with_capacity(outputs.rows.len());
         let mut under_way = std::mem::take(&mut self.under_way);
-        under_way.extend(plan.rows.iter().cloned());
         for mut output in outputs.rows {
-            let place = under_way.iter().position(|row| row.seq == output.seq);
+            let mut all = plan.rows.iter().chain(&under_way);
             // What ended with this plan may have been computed to its end.
-            let Some(row) = place.map(|place| under_way.swap_remove(place)) else {
+            let Some(row) = all.find(|row| row.seq == output.seq) else {
                 continue;
             };
-            let row = &row;
             let choices = match row.want {
                 Want::Last | Want::Drafts => self.draw(row, &mut output)?,
                 Want::Nothing | Want::All => Vec::new(),
@@ -168,6 +166,9 @@ impl Stepper {
                 missed: output.missed,
             });
         }
+        let undone = |row: &Row| !drawn.iter().any(|drawn| drawn.seq == row.seq);
+        under_way.retain(undone);
+        under_way.extend(plan.rows.iter().filter(|row| undone(row)).cloned());
         self.under_way = under_way;
         Ok(drawn)
     }

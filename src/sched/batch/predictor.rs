@@ -51,6 +51,15 @@ impl StepCost {
         self
     }
 
+    /// Takes out what is of prompts.
+    pub fn take_prompts(&mut self) -> Self {
+        StepCost {
+            prefill: std::mem::take(&mut self.prefill),
+            attended: std::mem::take(&mut self.attended),
+            ..StepCost::default()
+        }
+    }
+
     /// All tokens.
     pub fn tokens(&self) -> usize {
         self.decodes + self.prefill
