@@ -12,7 +12,7 @@ use super::output;
 use crate::config::Overrides;
 use crate::kv::{KvChoice, Policy};
 use crate::llama::{
-    BenchLine, BenchSpec, Compute, Limits, LlamaForward, Machine, bench, set_threads,
+    BenchLine, BenchSpec, Limits, LlamaForward, Machine, ModelConfig, bench, set_threads,
 };
 use crate::sched::Forward;
 
@@ -127,7 +127,7 @@ pub(super) fn run(global: &Global, args: &Args) -> Result<Exit> {
     };
     let compute = forward.model().compute();
     let limits = Limits::measure(threads, compute.prompts)?;
-    let shares = Shares::new(&forward, compute, limits);
+    let shares = Shares::new(&forward, limits);
     let run = Run {
         model: name,
         quantization: model.summary.quantization.clone(),
@@ -159,13 +159,13 @@ pub(super) fn run(global: &Global, args: &Args) -> Result<Exit> {
 /// How much of what the machine allows a test came to.
 struct Shares {
     limits: Limits,
-    config: crate::llama::ModelConfig,
+    config: ModelConfig,
     weights: usize,
     slot: usize,
 }
 
 impl Shares {
-    fn new(forward: &LlamaForward, _: Compute, limits: Limits) -> Self {
+    fn new(forward: &LlamaForward, limits: Limits) -> Self {
         Shares {
             limits,
             config: forward.model().config().clone(),
@@ -266,15 +266,11 @@ fn tell(form: Form, run: &Run, line: &BenchLine, share: f64) -> Result<()> {
     });
     match form {
         Form::Markdown => output::line(format!("| {} |", cells.join(" | "))),
-        _ => output::line(cells.map(|cell| quoted(&cell)).join(",")),
-    }
-}
-
-/// A value as RFC 4180 has it (<https://www.rfc-editor.org/rfc/rfc4180>).
-fn quoted(cell: &str) -> String {
-    match cell.contains([',', '"', '\n', '\r']) {
-        true => format!("\"{}\"", cell.replace('"', "\"\"")),
-        false => cell.to_owned(),
+        _ => {
+            let mut writer = csv::Writer::from_writer(Vec::new());
+            writer.write_record(&cells)?;
+            output::line(String::from_utf8(writer.into_inner()?)?.trim_end())
+        }
     }
 }
 

@@ -63,21 +63,14 @@ pub fn bench(
 ) -> Result<(), ForwardError> {
     for &depth in &spec.depths {
         for &batch in &spec.batches {
-            for &tokens in spec.prompts.iter().filter(|&&tokens| tokens > 0) {
+            let prompts = spec.prompts.iter().map(|&tokens| (tokens, true));
+            let answers = spec.generate.iter().map(|&tokens| (tokens, false));
+            for (tokens, prefill) in prompts.chain(answers).filter(|(tokens, _)| *tokens > 0) {
                 let test = Test {
                     depth,
                     batch,
                     tokens,
-                    prefill: true,
-                };
-                report(timed(model, spec, test)?);
-            }
-            for &tokens in spec.generate.iter().filter(|&&tokens| tokens > 0) {
-                let test = Test {
-                    depth,
-                    batch,
-                    tokens,
-                    prefill: false,
+                    prefill,
                 };
                 report(timed(model, spec, test)?);
             }
