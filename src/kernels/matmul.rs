@@ -114,8 +114,7 @@ pub fn multiply_as(
             n,
             out,
         };
-        let tiles = level == Level::Amx;
-        return steps::run(level, Whole { product, tiles });
+        return steps::run(level, Whole(product));
     }
     multiply(level, pool, weights, x, n, out);
 }
@@ -172,22 +171,17 @@ thread_local! {
 }
 
 /// A product with bytes.
-struct Whole<'a> {
-    product: Product<'a>,
-    /// Whether tiles may be used.
-    tiles: bool,
-}
+struct Whole<'a>(Product<'a>);
 
 impl Job for Whole<'_> {
     fn run<S: Steps>(self, steps: S) {
-        let Whole { product, tiles } = self;
-        let Product {
+        let Whole(Product {
             pool,
             weights,
             x,
             n,
             out,
-        } = product;
+        }) = self;
         let lanes = steps.vectors();
         BYTES.with_borrow_mut(|inputs| {
             inputs.round(lanes, pool, x, n);
@@ -199,9 +193,8 @@ impl Job for Whole<'_> {
             let block = if n > WIDEST { BLOCK } else { usize::MAX };
             by_panel(pool, weights, (cost, block), |panels, sums| {
                 for (rows, inputs) in inputs.sets(WIDEST) {
-                    let unit = whole::Unit::new(lanes, rows.len(), tiles);
                     for panel in panels.clone().filter_map(|i| Panel::of(weights, i)) {
-                        unit.multiply(panel.format, panel.bytes, inputs, sums);
+                        whole::multiply(lanes, panel.format, panel.bytes, inputs, sums);
                         // SAFETY: each panel has rows of its own.
                         unsafe { panel.write(&out, rows.clone(), sums) };
                     }

@@ -18,8 +18,7 @@ const FEW: usize = 16;
 pub(super) struct Bytes {
     rows: usize,
     units: usize,
-    /// `[rows, units * WORDS]`: four columns a word, in the order of [`Quants::bytes`](super::packing::Quants); then those
-    /// of one more unit.
+    /// `[rows, units * WORDS]`: four columns a word, in the order of [`Quants::bytes`](super::packing::Quants).
     words: Vec<u32>,
     /// `[rows, groups]`.
     scales: Vec<f32>,
@@ -34,7 +33,6 @@ pub(super) struct Bytes {
 pub(super) struct Rounded<'a> {
     pub(super) rows: usize,
     pub(super) units: usize,
-    /// And those of one more unit.
     pub(super) words: &'a [u32],
     pub(super) scales: &'a [f32],
     pub(super) group_sums: &'a [f32],
@@ -49,8 +47,7 @@ impl Bytes {
         self.units = cols / UNIT;
         let units = n * self.units;
         let groups = units * UNIT / GROUP;
-        // A tile reads a whole group from any unit on.
-        self.words.resize(units * WORDS + WORDS, 0);
+        self.words.resize(units * WORDS, 0);
         self.unit_sums.resize(units, 0.0);
         self.scales.resize(groups, 0.0);
         self.group_sums.resize(groups, 0.0);
@@ -59,7 +56,7 @@ impl Bytes {
             true => FEW * cols,
             false => x.len(),
         };
-        let words = self.words[..units * WORDS].chunks_mut(part / 4);
+        let words = self.words.chunks_mut(part / 4);
         let scales = self.scales.chunks_mut(part / GROUP);
         let sums =
             (self.group_sums.chunks_mut(part / GROUP)).zip(self.unit_sums.chunks_mut(part / UNIT));
@@ -89,8 +86,7 @@ impl Bytes {
             let rounded = Rounded {
                 rows: rows.len(),
                 units: self.units,
-                words: &self.words[rows.start * self.units * WORDS..]
-                    [..rows.len() * self.units * WORDS + WORDS],
+                words: &self.words[part(self.units * WORDS)],
                 scales: &self.scales[part(groups)],
                 group_sums: &self.group_sums[part(groups)],
                 unit_sums: &self.unit_sums[part(self.units)],
@@ -153,8 +149,7 @@ mod tests {
         let word = |columns: [f32; 4]| {
             u32::from_le_bytes(columns.map(|x| (x * 127.0 / 31.0).round_ties_even() as u8))
         };
-        let own = |set: &Rounded<'_>| set.words[..2 * WORDS * set.rows].to_vec();
-        for words in [own(two), own(one)].concat().chunks(2 * WORDS) {
+        for words in [two.words, one.words].concat().chunks(2 * WORDS) {
             let expected = [
                 word([0.0, 2.0, 4.0, 6.0]),
                 word([1.0, 3.0, 5.0, 7.0]),

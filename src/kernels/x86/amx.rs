@@ -1,4 +1,4 @@
-//! Products of tiles of `bf16` and of bytes (AMX, Intel 64 and IA-32 Architectures Software Developer's Manual, volume 1, chapter 18).
+//! Products of tiles of `bf16` (AMX, Intel 64 and IA-32 Architectures Software Developer's Manual, volume 1, chapter 18).
 //!
 //! Stable Rust has no intrinsics for tiles, so they are inline assembly.
 #![allow(
@@ -26,7 +26,7 @@ pub(in crate::kernels) const STEP: usize = 32;
 /// Rows and columns of the sums that [`Tiles::product`] keeps in registers.
 pub(in crate::kernels) const BLOCK: usize = 2 * TILE;
 
-/// Proof that the CPU has AVX-512 with BF16 and tiles of it and of bytes, and that this process may use them.
+/// Proof that the CPU has AVX-512 with BF16 and tiles of it, and that this process may use them.
 #[derive(Clone, Copy)]
 pub(in crate::kernels) struct Amx(Avx512);
 
@@ -221,18 +221,6 @@ impl Amx {
 
     /// Sets up the tiles of this thread, for as long as the result lives.
     pub(in crate::kernels) fn tiles(self) -> Tiles {
-        Tiles(self.set_up([(TILE, 64); 8]))
-    }
-
-    /// Likewise for products of `rows` rows of bytes, at most [`TILE`], summed over `words` fours of columns, at most
-    /// [`TILE`].
-    pub(in crate::kernels) fn byte_tiles(self, rows: usize, words: usize) -> ByteTiles {
-        let (sums, inputs, weights) = ((rows, 64), (rows, 4 * words), (words, 64));
-        ByteTiles(self.set_up([sums, sums, sums, sums, inputs, weights, inputs, weights]))
-    }
-
-    /// Of each tile the rows and the bytes of a row.
-    fn set_up(self, shapes: [(usize, usize); 8]) -> Tiling {
         #[repr(C, align(64))]
         struct Config {
             palette: u8,
@@ -248,27 +236,19 @@ impl Amx {
             row_bytes: [0; 16],
             rows: [0; 16],
         };
-        for (tile, (rows, bytes)) in shapes.into_iter().enumerate() {
-            assert!((1..=TILE).contains(&rows) && (4..=64).contains(&bytes));
-            config.rows[tile] = rows as u8;
-            config.row_bytes[tile] = bytes as u16;
-        }
+        config.row_bytes[..8].fill(64);
+        config.rows[..8].fill(TILE as u8);
         // SAFETY: the CPU has tiles and the process may use them; the configuration is whole and valid: the one palette
-        // that all such CPUs have, with 8 tiles of at most 16 rows of 64 bytes.
+        // that all such CPUs have, with 8 tiles of 16 rows of 64 bytes.
         unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const config, options(nostack, readonly)) };
-        Tiling(PhantomData)
+        Tiles(PhantomData)
     }
 }
 
 /// The tiles of one thread, set up for products of `bf16`.
-pub(in crate::kernels) struct Tiles(Tiling);
+pub(in crate::kernels) struct Tiles(PhantomData<*const ()>);
 
-/// The tiles of one thread, set up for products of bytes.
-pub(in crate::kernels) struct ByteTiles(Tiling);
-
-struct Tiling(PhantomData<*const ()>);
-
-impl Drop for Tiling {
+impl Drop for Tiles {
     /// So that the system need not save them whenever it switches threads.
     fn drop(&mut self) {
         // SAFETY: there are tiles on this CPU, or there were no value of this type.
@@ -402,106 +382,14 @@ impl Tiles {
     }
 }
 
-impl ByteTiles {
-    /// As [`ByteTiles::product`], of four products whose rows lie `step` words apart, and whose columns and results follow
-    /// each other: one is computed while others are read and written.
-    ///
-    /// # Safety
-    ///
-    /// As [`ByteTiles::product`].
-    #[inline(always)]
-    pub(in crate::kernels) unsafe fn four_products<const LINES: usize>(
-        &self,
-        rows: *const u32,
-        (stride, step): (usize, usize),
-        columns: *const [Line; LINES],
-        out: *mut [Line; TILE],
-    ) {
-        // SAFETY: as in `product`.
-        unsafe {
-            asm!(
-                "tilezero tmm0",
-                "tilezero tmm1",
-                "tilezero tmm2",
-                "tilezero tmm3",
-                "tileloadd tmm4, [{r0} + {stride}*4]",
-                "tileloadd tmm5, [{c0} + {line}*1]",
-                "tdpbsud tmm0, tmm4, tmm5",
-                "tileloadd tmm6, [{r1} + {stride}*4]",
-                "tileloadd tmm7, [{c1} + {line}*1]",
-                "tdpbsud tmm1, tmm6, tmm7",
-                "tileloadd tmm4, [{r2} + {stride}*4]",
-                "tileloadd tmm5, [{c2} + {line}*1]",
-                "tdpbsud tmm2, tmm4, tmm5",
-                "tileloadd tmm6, [{r3} + {stride}*4]",
-                "tileloadd tmm7, [{c3} + {line}*1]",
-                "tdpbsud tmm3, tmm6, tmm7",
-                "tilestored [{out} + {line}*1], tmm0",
-                "tilestored [{out} + {line}*1 + 1024], tmm1",
-                "tilestored [{out} + {line}*1 + 2048], tmm2",
-                "tilestored [{out} + {line}*1 + 3072], tmm3",
-                r0 = in(reg) rows,
-                r1 = in(reg) rows.wrapping_add(step),
-                r2 = in(reg) rows.wrapping_add(2 * step),
-                r3 = in(reg) rows.wrapping_add(3 * step),
-                c0 = in(reg) columns,
-                c1 = in(reg) columns.wrapping_add(1),
-                c2 = in(reg) columns.wrapping_add(2),
-                c3 = in(reg) columns.wrapping_add(3),
-                stride = in(reg) stride,
-                line = in(reg) size_of::<Line>(),
-                out = in(reg) out,
-                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-                options(nostack)
-            );
-        }
-    }
-
-    /// Sets `out`, a line for each row, to the products of bytes: those of `rows`, whose words lie `stride` apart from row
-    /// to row, have a sign, and those of `columns`, a line for each word, have none.
-    ///
-    /// # Safety
-    ///
-    /// All rows and lines that the tiles were set up for can be read or written.
-    #[inline(always)]
-    pub(in crate::kernels) unsafe fn product(
-        &self,
-        rows: *const u32,
-        stride: usize,
-        columns: *const Line,
-        out: *mut Line,
-    ) {
-        // SAFETY: the tiles are set up on this thread, whose they are; by the caller, every address that is read or
-        // written is in bounds.
-        unsafe {
-            asm!(
-                "tilezero tmm0",
-                "tileloadd tmm4, [{rows} + {stride}*4]",
-                "tileloadd tmm5, [{columns} + {line}*1]",
-                "tdpbsud tmm0, tmm4, tmm5",
-                "tilestored [{out} + {line}*1], tmm0",
-                rows = in(reg) rows,
-                stride = in(reg) stride,
-                columns = in(reg) columns,
-                line = in(reg) size_of::<Line>(),
-                out = in(reg) out,
-                out("tmm0") _, out("tmm4") _, out("tmm5") _,
-                options(nostack)
-            );
-        }
-    }
-}
-
-/// Whether the CPU has tiles of `bf16` and of bytes.
+/// Whether the CPU has tiles of `bf16`.
 fn has_tiles() -> bool {
     const BF16: u32 = 1 << 22;
     const TILES: u32 = 1 << 24;
-    const INT8: u32 = 1 << 25;
     if cfg!(miri) || __cpuid(0).eax < 7 {
         return false;
     }
-    let all = BF16 | TILES | INT8;
+    let all = BF16 | TILES;
     __cpuid_count(7, 0).edx & all == all
 }
 

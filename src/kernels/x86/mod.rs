@@ -10,7 +10,7 @@ mod softmax;
 mod tiled;
 mod values;
 
-pub(super) use amx::{Amx, AmxWork, BLOCK as TILES_BLOCK, ByteTiles, Operands, STEP, TILE, Tiles};
+pub(super) use amx::{Amx, AmxWork, BLOCK as TILES_BLOCK, Operands, STEP, TILE, Tiles};
 pub(super) use avx2::Avx2;
 pub(super) use avx512::Avx512;
 pub(super) use tiled::{PackRows, Tiled, halves, lines};
