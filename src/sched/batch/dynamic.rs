@@ -15,12 +15,12 @@ const FIRST_GUESS: usize = 128;
 
 /// A step beside which a prompt is read takes at most this many times what the answers alone take, even within the
 /// target,
-const MOST_TIMES: f64 = 2.0;
+const MOST_TIMES: f64 = 1.7;
 /// and this many times is always allowed: prompts are read on, however slow answers are.
-const LEAST_TIMES: f64 = 1.5;
+const LEAST_TIMES: f64 = 1.4;
 
 /// The share of a slice that a block of a prompt may be expected to take: some take longer than others.
-const FILLED: f64 = 0.7;
+const FILLED: f64 = 0.6;
 
 /// See the module.
 #[derive(Debug)]

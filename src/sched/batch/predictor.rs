@@ -6,15 +6,19 @@
 
 use std::time::Duration;
 
-/// What a past step weighs after the next.
+/// What a past step of answers weighs after the next,
 const FORGET: f64 = 0.99;
+/// and what a past piece of a prompt does: they are few, and cost twice as much beside answers as they do alone.
+const FORGET_PROMPTS: f64 = 0.8;
+/// What the last piece says about the next beside the fit, which needs several to follow.
+const LATEST: f64 = 0.5;
 /// Beyond this uncertainty nothing more is forgotten, or the fit would blow up when steps are all alike.
 const MOST_UNCERTAIN: f64 = 1e4;
 /// Where the uncertainty starts.
 const UNCERTAIN: f64 = 1e3;
 /// A step this many times longer or shorter than predicted counts as this many times: the machine was busy with
 /// something else.
-const OUTLIER: f64 = 4.0;
+const OUTLIER: f64 = 2.5;
 /// Steps before predictions are believed.
 const ENOUGH: usize = 4;
 
@@ -87,6 +91,8 @@ impl StepCost {
 pub struct Predictor {
     base: Fit<3>,
     added: Fit<2>,
+    /// How many times longer than by `added` prompts have taken of late, less 1.
+    late: f64,
     slices: usize,
 }
 
@@ -114,10 +120,15 @@ impl Predictor {
             took = took.clamp(expected / OUTLIER, expected * OUTLIER);
         }
         if step.prefill == 0 {
-            self.base.observe(step.base(), took);
+            self.base.observe(step.base(), took, FORGET);
         } else {
             let rest = (took - self.base.predict(step.base())).max(0.0);
-            self.added.observe(step.added(), rest);
+            let fitted = self.added.predict(step.added());
+            if self.knows_prompts() && fitted > 0.0 {
+                let times = (rest / fitted).clamp(1.0 / OUTLIER, OUTLIER);
+                self.late += LATEST * (times - 1.0 - self.late);
+            }
+            self.added.observe(step.added(), rest, FORGET_PROMPTS);
         }
     }
 
@@ -151,7 +162,7 @@ impl Predictor {
         known.then(|| {
             // Without decoding steps the prompts' own fit holds what a step costs at least.
             let base = self.base.predict(step.base());
-            base + self.added.predict(step.added())
+            base + self.added.predict(step.added()) * (1.0 + self.late)
         })
     }
 }
@@ -185,10 +196,10 @@ impl<const N: usize> Fit<N> {
         pairs.map(|(&weight, input)| weight.max(0.0) * input).sum()
     }
 
-    fn observe(&mut self, inputs: [f64; N], took: f64) {
+    fn observe(&mut self, inputs: [f64; N], took: f64, keep: f64) {
         let uncertain: f64 = (0..N).map(|place| self.inverse[place][place]).sum();
         let forget = match uncertain < MOST_UNCERTAIN {
-            true => FORGET,
+            true => keep,
             false => 1.0,
         };
         let dot = |row: &[f64; N]| row.iter().zip(inputs).map(|(a, b)| a * b).sum::<f64>();
