@@ -10,8 +10,6 @@ use std::time::Duration;
 const FORGET: f64 = 0.99;
 /// and what a past piece of a prompt does: they are few, and cost twice as much beside answers as they do alone.
 const FORGET_PROMPTS: f64 = 0.8;
-/// What the last piece says about the next beside the fit, which needs several to follow.
-const LATEST: f64 = 0.5;
 /// Beyond this uncertainty nothing more is forgotten, or the fit would blow up when steps are all alike.
 const MOST_UNCERTAIN: f64 = 1e4;
 /// Where the uncertainty starts.
@@ -87,13 +85,24 @@ impl StepCost {
 }
 
 /// See the module. Times are in milliseconds inside.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Predictor {
     base: Fit<3>,
     added: Fit<2>,
-    /// How many times longer than by `added` prompts have taken of late, less 1.
-    late: f64,
+    /// How many times as long as by `added` the last three pieces of prompts have taken.
+    late: [f64; 3],
     slices: usize,
+}
+
+impl Default for Predictor {
+    fn default() -> Self {
+        Predictor {
+            base: Fit::default(),
+            added: Fit::default(),
+            late: [1.0; 3],
+            slices: 0,
+        }
+    }
 }
 
 impl Predictor {
@@ -125,8 +134,8 @@ impl Predictor {
             let rest = (took - self.base.predict(step.base())).max(0.0);
             let fitted = self.added.predict(step.added());
             if self.knows_prompts() && fitted > 0.0 {
-                let times = (rest / fitted).clamp(1.0 / OUTLIER, OUTLIER);
-                self.late += LATEST * (times - 1.0 - self.late);
+                self.late.rotate_left(1);
+                self.late[2] = rest / fitted;
             }
             self.added.observe(step.added(), rest, FORGET_PROMPTS);
         }
@@ -154,6 +163,15 @@ impl Predictor {
         Duration::try_from_secs_f64(all / 1e3).unwrap_or_default()
     }
 
+    /// What the fit, which needs several pieces to follow, is to be multiplied with: the middle one of three, so that one
+    /// that was stalled changes nothing.
+    fn late(&self) -> f64 {
+        let mut late = self.late;
+        late.sort_by(f64::total_cmp);
+        let [_, middle, _] = late;
+        middle
+    }
+
     fn millis(&self, step: &StepCost) -> Option<f64> {
         let known = match step.prefill {
             0 => self.base.seen >= ENOUGH,
@@ -162,7 +180,7 @@ impl Predictor {
         known.then(|| {
             // Without decoding steps the prompts' own fit holds what a step costs at least.
             let base = self.base.predict(step.base());
-            base + self.added.predict(step.added()) * (1.0 + self.late)
+            base + self.added.predict(step.added()) * self.late()
         })
     }
 }
@@ -279,6 +297,31 @@ mod tests {
         }
         assert!(off(&predictor, &step(77, true)) < 0.15);
         assert!(off(&predictor, &step(78, false)) < 0.15);
+    }
+
+    #[test]
+    fn prompts_that_cost_twice_as_much_are_soon_believed() {
+        let mut predictor = Predictor::default();
+        for round in 0..100 {
+            let step = step(round, round % 2 == 0);
+            predictor.observe(&step, truth(&step));
+        }
+        let twice = |step: &StepCost| {
+            let alone = StepCost {
+                prefill: 0,
+                attended: 0.0,
+                ..*step
+            };
+            truth(step) * 2 - truth(&alone)
+        };
+        for round in 100..103 {
+            let step = step(round, true);
+            predictor.observe(&step, twice(&step));
+        }
+        let next = step(104, true);
+        let told = predictor.step(&next).unwrap().as_secs_f64();
+        let off = told / twice(&next).as_secs_f64() - 1.0;
+        assert!(off.abs() < 0.3, "{off}");
     }
 
     #[test]
