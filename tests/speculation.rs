@@ -247,7 +247,7 @@ fn text_and_cache_are_those_of_one_token_at_a_time() {
             let first = read(&mut model, &prompt, &policy);
             let (said, kv, checked) = guessed(&mut model, first, prompt.len(), &expected, 3, guess);
             assert_eq!(said, expected, "{what}");
-            if matches!(Level::best(), Level::Avx512 | Level::Amx) {
+            if matches!(Level::best(), Level::Avx512 | Level::Bf16 | Level::Amx) {
                 assert_eq!(state(&model), state_alone, "{what}");
             }
             alike(&state(&model), &state_alone, &what);

@@ -24,6 +24,12 @@ const KEYS: usize = 2 * COLUMNS;
 /// Blocks of keys that a part packs: one takes less than a microsecond.
 const BLOCKS: usize = 8;
 
+/// Blocks of keys whose logits are held at once where no mass is wanted: with keys and values they stay in the second
+/// cache,
+const SPAN: usize = 16;
+/// while so many times [`dense::ROWS`] queries read them.
+const PARTS: usize = 4;
+
 const _: () = assert!(KEYS == dense::DEPTH && KEYS == dense::ROWS);
 
 /// What the new tokens' queries of one KV head read. Columns are the slots of all segments in order; the last ones are
@@ -68,10 +74,10 @@ pub struct Received {
 }
 
 /// Attention of `tokens` new tokens, KV head by KV head of `group` query heads, with one softmax over all segments as
-/// [`attend`](super::attend) has. Sets `output`, `[tokens, heads, group, head_dim]`. The mass of a column is exact: a tile of queries holds the logits of all columns at
-/// once, and there is no approximation of the softmax.
+/// [`attend`](super::attend) has. Sets `output`, `[tokens, heads, group, head_dim]`. The mass of a column is exact: where it
+/// is wanted, a tile of queries holds the logits of all columns at once. Nowhere is the softmax approximated.
 ///
-/// With [`Precision::Float32`] the error is that of sums in `f32`. At [`Level::Amx`] queries, keys, probabilities before
+/// With [`Precision::Float32`] the error is that of sums in `f32`. From [`Level::Bf16`] on queries, keys, probabilities before
 /// they are divided by their sum, and values may be rounded as [`Precision`] says: to 8 bits of a mantissa, or to 16.
 /// Logits are then off by at most `2^-7` (`2^-14`) of the sum of the magnitudes of their products, and so, relatively, are
 /// probabilities and their sums.
@@ -105,12 +111,12 @@ pub fn attend_chunk(
         group,
     };
     #[cfg(target_arch = "x86_64")]
-    if let (Level::Amx, Some(amx)) = (level, super::x86::Amx::detect()) {
-        let steps = amx.vectors();
+    if let Some(cpu) = super::x86::Halves::detect(level) {
+        let steps = cpu.vectors();
         match precision {
             Precision::Float32 | Precision::Int8 => {}
-            Precision::Split => return all.run(steps, super::x86::Tiled::<true>(amx), output),
-            Precision::Bfloat16 => return all.run(steps, super::x86::Tiled::<false>(amx), output),
+            Precision::Split => return all.run(steps, super::x86::Tiled::<true>(cpu), output),
+            Precision::Bfloat16 => return all.run(steps, super::x86::Tiled::<false>(cpu), output),
         }
     }
     let _ = precision;
@@ -170,6 +176,15 @@ struct Scratch {
     logits: Vec<Line>,
     output: Vec<Line>,
     column: Vec<Line>,
+    attended: Vec<f32>,
+    so_far: Vec<SoFar>,
+}
+
+/// Of the columns that a query has read: the largest logit, and the sum of the exponentials less that.
+#[derive(Clone, Copy)]
+struct SoFar {
+    max: f32,
+    total: f64,
 }
 
 struct All<'a> {
@@ -309,19 +324,18 @@ impl All<'_> {
         (places, packed): (&[Place], &[Line]),
         output: &mut [f32],
     ) -> Vec<Received> {
-        let size = (dense::ROWS / self.group).max(1);
-        let mut tiles: Vec<Tile> = (0..self.heads.len())
-            .flat_map(|head| {
-                (0..self.tokens)
-                    .step_by(size)
-                    .map(move |first| (head, first))
-            })
-            .map(|(head, first)| Tile {
+        let mut tiles: Vec<Tile> = Vec::new();
+        for (head, chunk) in self.heads.iter().enumerate() {
+            let size = match chunk.sums || !chunk.weights.is_empty() {
+                true => (dense::ROWS / self.group).max(1),
+                false => (PARTS * dense::ROWS / self.group).max(1),
+            };
+            tiles.extend((0..self.tokens).step_by(size).map(|first| Tile {
                 head,
                 first,
                 tokens: size.min(self.tokens - first),
-            })
-            .collect();
+            }));
+        }
         // Late tokens see most: those who begin with them end together.
         tiles.sort_by_key(|tile| std::cmp::Reverse(tile.first));
         let mut masses: Vec<[Vec<f32>; 2]> = tiles.iter().map(|_| Default::default()).collect();
@@ -333,13 +347,14 @@ impl All<'_> {
                 // SAFETY: every tile has masses of its own.
                 let mass = unsafe { shared.part(part..part + 1) };
                 SCRATCH.with_borrow_mut(|scratch| {
-                    self.tile(
-                        (steps, dense),
-                        tile,
-                        (places[tile.head], packed),
-                        scratch,
-                        (&output, &mut mass[0]),
-                    );
+                    let chunk = &self.heads[tile.head];
+                    let place = (places[tile.head], packed);
+                    if chunk.sums || !chunk.weights.is_empty() {
+                        let results = (&output, &mut mass[0]);
+                        self.tile((steps, dense), tile, place, scratch, results);
+                    } else {
+                        self.spans((steps, dense), tile, place, scratch, &output);
+                    }
                 });
             });
         }
@@ -373,7 +388,6 @@ impl All<'_> {
         received
     }
 
-    #[allow(unsafe_code, reason = "tiles write results of their own")]
     fn tile<S: Steps, D: Dense>(
         &self,
         (steps, dense): (S, D),
@@ -399,12 +413,7 @@ impl All<'_> {
         };
         weighed.resize(if own(chunk.weights) { most } else { 0 }, 0.0);
 
-        scratch.queries.clear();
-        for token in tile.first..tile.first + tile.tokens {
-            let own = &chunk.queries[token * chunk.stride..][..group * dim];
-            let scaled = own.iter().map(|x| x * chunk.scale);
-            scratch.queries.extend(scaled);
-        }
+        self.scaled(tile, &mut scratch.queries);
         // A group of more heads than a tile has rows is done in parts.
         for (part, queries) in scratch.queries.chunks(dense::ROWS * dim).enumerate() {
             let count = queries.len() / dim;
@@ -428,7 +437,11 @@ impl All<'_> {
             for (r, row) in logits.chunks_exact_mut(stride).take(count).enumerate() {
                 let token = tile.first + (part * dense::ROWS + r) / group;
                 let visible = seen(token);
-                chunk.hide(token + chunk.columns() - self.tokens, &mut row[..visible]);
+                chunk.hide(
+                    token + chunk.columns() - self.tokens,
+                    0,
+                    &mut row[..visible],
+                );
                 row[visible..].fill(f32::NEG_INFINITY);
                 // What follows the last vector that has anything to see.
                 let (row, rest) = row.split_at_mut(visible.next_multiple_of(LANES));
@@ -464,25 +477,136 @@ impl All<'_> {
             dense.product(rows, values, stride, &mut scratch.lines, attended, width);
             let rows = attended.chunks_exact(width).zip(factors).take(count);
             for (r, (row, factor)) in rows.enumerate() {
-                let query = part * dense::ROWS + r;
-                let token = tile.first + query / group;
-                let at = (token * self.heads.len() + tile.head) * group + query % group;
-                // SAFETY: every tile has queries of its own.
-                let output = unsafe { output.part(at * dim..(at + 1) * dim) };
-                output
-                    .iter_mut()
-                    .zip(row)
-                    .for_each(|(o, x)| *o = x * factor);
+                self.write(tile, part * dense::ROWS + r, row, factor, output);
             }
         }
+    }
+
+    /// As [`All::tile`] where no mass is wanted: columns are read span by span, and what was attended so far is scaled
+    /// whenever a larger logit comes (Milakov and Gimelshein, <https://arxiv.org/abs/1805.02867>; Dao,
+    /// <https://arxiv.org/abs/2307.08691>). Spans begin at multiples of their length, whatever tokens are read together.
+    fn spans<S: Steps, D: Dense>(
+        &self,
+        (steps, dense): (S, D),
+        tile: &Tile,
+        (place, packed): (Place, &[Line]),
+        scratch: &mut Scratch,
+        output: &Shared<'_, f32>,
+    ) {
+        let chunk = &self.heads[tile.head];
+        let (dim, group) = (self.head_dim, self.group);
+        let (width, cut) = (place.width * COLUMNS, dense.lines(KEYS));
+        let seen = |token: usize| chunk.columns() - (self.tokens - 1 - token);
+        let blocks = seen(tile.first + tile.tokens - 1).div_ceil(KEYS);
+        self.scaled(tile, &mut scratch.queries);
+        let queries = tile.tokens * group;
+        scratch.attended.clear();
+        scratch.attended.resize(queries * width, 0.0);
+        scratch.so_far.clear();
+        let nothing = SoFar {
+            max: f32::NEG_INFINITY,
+            total: 0.0,
+        };
+        scratch.so_far.resize(queries, nothing);
+        for block in (0..blocks).step_by(SPAN) {
+            let stride = SPAN.min(blocks - block) * KEYS;
+            let first = block * KEYS;
+            let parts = scratch.queries.chunks(dense::ROWS * dim);
+            let states = scratch.so_far.chunks_mut(dense::ROWS);
+            let attended = scratch.attended.chunks_mut(dense::ROWS * width);
+            for (part, ((queries, states), attended)) in parts.zip(states).zip(attended).enumerate()
+            {
+                let count = states.len();
+                let token = |r: usize| tile.first + (part * dense::ROWS + r) / group;
+                if seen(token(count - 1)) <= first {
+                    continue;
+                }
+                let logits = floats(line::take(
+                    &mut scratch.logits,
+                    dense::ROWS * stride / COLUMNS,
+                ));
+                let rows = Rows {
+                    floats: queries,
+                    stride: dim,
+                    count,
+                };
+                let keys = Panels {
+                    all: &packed[place.start + 2 * block * place.key..place.values()],
+                    lines: place.key,
+                    count: 2 * stride / KEYS,
+                };
+                dense.product(rows, keys, dim, &mut scratch.lines, logits, stride);
+                let rows = logits.chunks_exact_mut(stride).zip(states);
+                for (r, (row, state)) in rows.enumerate() {
+                    let visible = seen(token(r)).saturating_sub(first).min(stride);
+                    let own = token(r) + chunk.columns() - self.tokens;
+                    chunk.hide(own, first, &mut row[..visible]);
+                    row[visible..].fill(f32::NEG_INFINITY);
+                    let (row, rest) = row.split_at_mut(visible.next_multiple_of(LANES));
+                    rest.fill(0.0);
+                    let (max, sum) = steps.exponentials(row, None, state.max);
+                    if max > state.max {
+                        let factor = (state.max - max).exp();
+                        state.total *= f64::from(factor);
+                        let attended = &mut attended[r * width..(r + 1) * width];
+                        attended.iter_mut().for_each(|x| *x *= factor);
+                    }
+                    state.max = max;
+                    state.total += sum;
+                }
+                let rows = Rows {
+                    floats: logits,
+                    stride,
+                    count,
+                };
+                let values = Panels {
+                    all: &packed[place.values() + block * cut..place.end()],
+                    lines: place.value,
+                    count: place.width,
+                };
+                let here = floats(line::take(&mut scratch.output, dense::ROWS * place.width));
+                dense.product(rows, values, stride, &mut scratch.lines, here, width);
+                attended.iter_mut().zip(here).for_each(|(a, x)| *a += *x);
+            }
+        }
+        let rows = scratch.attended.chunks_exact(width).zip(&scratch.so_far);
+        for (query, (row, state)) in rows.enumerate() {
+            let factor = match state.total == 0.0 {
+                true => 0.0,
+                false => state.total.recip() as f32,
+            };
+            self.write(tile, query, row, factor, output);
+        }
+    }
+
+    /// The queries of a tile, scaled.
+    fn scaled(&self, tile: &Tile, to: &mut Vec<f32>) {
+        let chunk = &self.heads[tile.head];
+        to.clear();
+        for token in tile.first..tile.first + tile.tokens {
+            let own = &chunk.queries[token * chunk.stride..][..self.group * self.head_dim];
+            to.extend(own.iter().map(|x| x * chunk.scale));
+        }
+    }
+
+    /// Writes what query `query` of a tile attended to.
+    #[allow(unsafe_code, reason = "tiles write results of their own")]
+    fn write(&self, tile: &Tile, query: usize, row: &[f32], factor: f32, output: &Shared<'_, f32>) {
+        let (dim, group) = (self.head_dim, self.group);
+        let token = tile.first + query / group;
+        let at = (token * self.heads.len() + tile.head) * group + query % group;
+        // SAFETY: every tile has queries of its own.
+        let output = unsafe { output.part(at * dim..(at + 1) * dim) };
+        let scaled = row.iter().map(|x| x * factor);
+        output.iter_mut().zip(scaled).for_each(|(o, x)| *o = x);
     }
 }
 
 impl Chunk<'_> {
-    /// Applies bias and window to the logits of the query whose own column is `column`.
-    fn hide(&self, column: usize, row: &mut [f32]) {
+    /// Applies bias and window to the logits, from column `first` on, of the query whose own column is `column`.
+    fn hide(&self, column: usize, first: usize, row: &mut [f32]) {
         if let Some(bias) = self.bias {
-            add_bias(row, bias);
+            add_bias(row, &bias[first..]);
         }
         let Some(window) = self.window else {
             return;
@@ -491,7 +615,7 @@ impl Chunk<'_> {
         let Some(passed) = now.checked_sub(window.width) else {
             return;
         };
-        for (x, &position) in row.iter_mut().zip(window.positions) {
+        for (x, &position) in row.iter_mut().zip(&window.positions[first..]) {
             if position as usize <= passed {
                 *x = f32::NEG_INFINITY;
             }

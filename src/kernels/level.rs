@@ -12,6 +12,9 @@ pub enum Level {
     Avx2,
     /// x86-64 with AVX-512 F, BW, VL and VNNI: 16 floats, or 64 bytes, at a time.
     Avx512,
+    /// x86-64 with AVX-512 and its BF16: pairs of `bf16` at a time where numbers may be rounded to it, else the same as
+    /// [`Level::Avx512`].
+    Bf16,
     /// x86-64 with AVX-512 and its BF16, and tiles of BF16 (AMX), where the system lets this process use them. Where
     /// nothing may be rounded to `bf16`, the same as [`Level::Avx512`].
     Amx,
@@ -32,6 +35,7 @@ impl Level {
             Level::Plain => "plain",
             Level::Avx2 => "avx2",
             Level::Avx512 => "avx512",
+            Level::Bf16 => "bf16",
             Level::Amx => "amx",
             Level::Neon => "neon",
         }
@@ -44,6 +48,7 @@ impl Level {
             Level::Neon,
             Level::Avx2,
             Level::Avx512,
+            Level::Bf16,
             Level::Amx,
         ];
         let available = all.into_iter().filter(|level| level.is_available());
@@ -59,7 +64,7 @@ impl Level {
             #[cfg(target_arch = "x86_64")]
             Level::Avx512 => super::x86::Avx512::detect().is_some(),
             #[cfg(target_arch = "x86_64")]
-            Level::Amx => super::x86::Amx::detect().is_some(),
+            Level::Bf16 | Level::Amx => super::x86::Halves::detect(self).is_some(),
             #[cfg(target_arch = "aarch64")]
             Level::Neon => std::arch::is_aarch64_feature_detected!("neon"),
             _ => false,
@@ -84,7 +89,7 @@ mod tests {
         let foreign: &[Level] = if cfg!(target_arch = "x86_64") {
             &[Level::Neon]
         } else {
-            &[Level::Avx2, Level::Avx512, Level::Amx]
+            &[Level::Avx2, Level::Avx512, Level::Bf16, Level::Amx]
         };
         assert!(foreign.iter().all(|level| !level.is_available()));
     }

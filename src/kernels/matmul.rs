@@ -72,7 +72,7 @@ pub fn multiply(level: Level, pool: &Pool, weights: &Matrix, x: &[f32], n: usize
     }
 }
 
-/// Likewise in another precision: at [`Level::Amx`] in tiles of `bf16`, or with bytes; else as [`multiply`] does. A row of
+/// Likewise in another precision: from [`Level::Bf16`] on in `bf16`, or with bytes; else as [`multiply`] does. A row of
 /// the result is the same whatever the other rows are, but for single precision, where the last bits may differ.
 ///
 /// With [`Precision::Bfloat16`] weights and `x` are rounded to 8 bits of a mantissa, with [`Precision::Split`] to 16, in
@@ -97,12 +97,12 @@ pub fn multiply_as(
     out: &mut [f32],
 ) {
     #[cfg(target_arch = "x86_64")]
-    if let (Level::Amx, Some(amx), true) = (level, super::x86::Amx::detect(), n > 0) {
+    if let (Some(cpu), true) = (super::x86::Halves::detect(level), n > 0) {
         check(weights, x, n, out);
         match precision {
             Precision::Float32 | Precision::Int8 => {}
-            Precision::Split => return wide::multiply::<true>(amx, pool, weights, x, n, out),
-            Precision::Bfloat16 => return wide::multiply::<false>(amx, pool, weights, x, n, out),
+            Precision::Split => return wide::multiply::<true>(cpu, pool, weights, x, n, out),
+            Precision::Bfloat16 => return wide::multiply::<false>(cpu, pool, weights, x, n, out),
         }
     }
     if precision == Precision::Int8 && n > 0 && weights.is_quantised() {

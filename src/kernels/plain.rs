@@ -35,14 +35,14 @@ impl Steps for Plain {
         }
     }
 
-    fn softmax(self, row: &mut [f32], bias: Option<&[f32]>) -> f64 {
+    fn exponentials(self, row: &mut [f32], bias: Option<&[f32]>, least: f32) -> (f32, f64) {
         if let Some(bias) = bias {
             steps::add_bias(row, bias);
         }
-        let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let max = row.iter().copied().fold(least, f32::max);
         if max == f32::NEG_INFINITY {
             row.fill(0.0);
-            return 0.0;
+            return (max, 0.0);
         }
         let mut total = 0.0;
         for block in row.chunks_mut(BLOCK) {
@@ -53,7 +53,7 @@ impl Steps for Plain {
             }
             total += f64::from(sum);
         }
-        total
+        (max, total)
     }
 
     fn values(self, weights: Weights<'_>, values: RowsRef<'_>, head_dim: usize, out: &mut [f32]) {

@@ -52,7 +52,12 @@ pub(super) trait Steps: Copy + Send + Sync {
 
     /// Replaces logits by `exp(logit + bias - max)` and returns the sum; all zeros when every slot is hidden.
     /// `row` is a multiple of [`LANES`] long and `-inf` beyond the last slot.
-    fn softmax(self, row: &mut [f32], bias: Option<&[f32]>) -> f64;
+    fn softmax(self, row: &mut [f32], bias: Option<&[f32]>) -> f64 {
+        self.exponentials(row, bias, f32::NEG_INFINITY).1
+    }
+
+    /// Likewise with the larger of `least` and the row's own maximum. Returns it, too.
+    fn exponentials(self, row: &mut [f32], bias: Option<&[f32]>, least: f32) -> (f32, f64);
 
     /// Adds the weighted sums of the value rows to `out`, `[group, head_dim]`.
     fn values(self, weights: Weights<'_>, values: RowsRef<'_>, head_dim: usize, out: &mut [f32]);
@@ -75,7 +80,7 @@ pub(super) fn run(level: Level, job: impl Job) {
     };
     #[cfg(target_arch = "x86_64")]
     match level {
-        Level::Avx512 | Level::Amx => {
+        Level::Avx512 | Level::Bf16 | Level::Amx => {
             if let Some(simd) = super::x86::Avx512::detect() {
                 return job.run(simd);
             }

@@ -67,7 +67,7 @@ const PRECISIONS: [Precision; 4] = [
 fn differs(level: Level, precision: Precision) -> bool {
     match precision {
         Precision::Float32 | Precision::Int8 => true,
-        Precision::Split | Precision::Bfloat16 => level == Level::Amx,
+        Precision::Split | Precision::Bfloat16 => matches!(level, Level::Bf16 | Level::Amx),
     }
 }
 

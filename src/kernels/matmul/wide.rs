@@ -14,7 +14,8 @@ use crate::kernels::lanes::Lanes;
 use crate::kernels::line::{self, Line, Shared};
 use crate::kernels::pool::Pool;
 use crate::kernels::x86::{
-    Amx, AmxWork, Avx512, Operands, PackRows, STEP, TILE, TILES_BLOCK, Tiles, halves, lines,
+    Avx512, Blocks, Halves, HalvesWork, Operands, PackRows, STEP, TILE, TILES_BLOCK, halves_of,
+    lines,
 };
 
 const _: () = assert!(ROWS == TILE && STEP == 2 * UNIT);
@@ -41,7 +42,7 @@ thread_local! {
 
 /// Sets `out`, `[n, weights.rows()]`, to the products with `x`, `[n, weights.cols()]`; lengths have been checked.
 pub(super) fn multiply<const SPLIT: bool>(
-    amx: Amx,
+    cpu: Halves,
     pool: &Pool,
     weights: &Matrix,
     x: &[f32],
@@ -53,7 +54,7 @@ pub(super) fn multiply<const SPLIT: bool>(
     let blocks = n.div_ceil(TILES_BLOCK);
     INPUTS.with_borrow_mut(|inputs| {
         let inputs = line::take(inputs, blocks * 2 * group);
-        pack::<SPLIT>(amx, pool, x, cols, n, inputs);
+        pack::<SPLIT>(cpu, pool, x, cols, n, inputs);
         let inputs = &*inputs;
         let panels: usize = weights.parts().iter().map(Panels::len).sum();
         let pairs = panels.div_ceil(PANELS);
@@ -63,7 +64,7 @@ pub(super) fn multiply<const SPLIT: bool>(
             .min(n.div_ceil(LEAST))
             .max(1);
         let product = Product::<SPLIT> {
-            amx,
+            cpu,
             weights,
             inputs,
             group,
@@ -80,7 +81,7 @@ pub(super) fn multiply<const SPLIT: bool>(
 }
 
 fn pack<const SPLIT: bool>(
-    amx: Amx,
+    cpu: Halves,
     pool: &Pool,
     x: &[f32],
     cols: usize,
@@ -93,7 +94,7 @@ fn pack<const SPLIT: bool>(
         // SAFETY: every part takes a group of its own.
         let to = unsafe { shared.part(index * group..(index + 1) * group) };
         let first = (index * TILE).min(n);
-        amx.run(PackRows::<SPLIT> {
+        cpu.run(PackRows::<SPLIT> {
             from: &x[first * cols..],
             stride: cols,
             rows: (n - first).min(TILE),
@@ -104,7 +105,7 @@ fn pack<const SPLIT: bool>(
 }
 
 struct Product<'a, const SPLIT: bool> {
-    amx: Amx,
+    cpu: Halves,
     weights: &'a Matrix,
     inputs: &'a [Line],
     /// Lines of a group of inputs.
@@ -132,18 +133,18 @@ impl<const SPLIT: bool> Product<'_, SPLIT> {
             return;
         };
         let all = self.weights.cols().div_ceil(STEP);
-        let most = STEPS.min(all) * halves(SPLIT) * TILE;
+        let most = STEPS.min(all) * halves_of(SPLIT) * TILE;
         let buffer = line::take(buffer, PANELS * most);
-        let tiles = self.amx.tiles();
+        let tiles = self.cpu.blocks();
         let mut start = 0;
         while start < all {
             let steps = start..(start + STEPS).min(all);
-            let len = steps.len() * halves(SPLIT) * TILE;
+            let len = steps.len() * halves_of(SPLIT) * TILE;
             let (one, two) = buffer[..2 * len].split_at_mut(len);
-            convert::<SPLIT>(self.amx, &first, self.weights.cols(), steps.clone(), one);
+            convert::<SPLIT>(self.cpu, &first, self.weights.cols(), steps.clone(), one);
             match &second {
                 Some(panel) => {
-                    convert::<SPLIT>(self.amx, panel, self.weights.cols(), steps.clone(), two);
+                    convert::<SPLIT>(self.cpu, panel, self.weights.cols(), steps.clone(), two);
                 }
                 None => two.fill(Line::default()),
             }
@@ -160,13 +161,13 @@ impl<const SPLIT: bool> Product<'_, SPLIT> {
             start = steps.end;
         }
         if self.stream {
-            self.amx.fence();
+            self.cpu.fence();
         }
     }
 
     fn block(
         &self,
-        tiles: &Tiles,
+        tiles: &Blocks,
         panels: [&Panel<'_>; 2],
         both: bool,
         block: usize,
@@ -174,8 +175,8 @@ impl<const SPLIT: bool> Product<'_, SPLIT> {
         columns: [&[Line]; 2],
     ) {
         let at = |group: usize| {
-            let start = group * self.group + steps.start * halves(SPLIT) * TILE;
-            self.inputs[start..start + steps.len() * halves(SPLIT) * TILE].as_ptr()
+            let start = group * self.group + steps.start * halves_of(SPLIT) * TILE;
+            self.inputs[start..start + steps.len() * halves_of(SPLIT) * TILE].as_ptr()
         };
         let operands = Operands {
             rows: [at(2 * block), at(2 * block + 1)],
@@ -200,7 +201,7 @@ impl<const SPLIT: bool> Product<'_, SPLIT> {
                 let out = self
                     .out
                     .place(row, panels[0].first, TILES_BLOCK, TILES_BLOCK);
-                self.amx.run(Stream {
+                self.cpu.run(Stream {
                     sums: &sums,
                     out: out.cast(),
                     stride: self.out.width / line::LINE_FLOATS,
@@ -246,26 +247,26 @@ struct Stream<'a> {
     stride: usize,
 }
 
-impl AmxWork for Stream<'_> {
+impl HalvesWork for Stream<'_> {
     #[inline(always)]
-    fn run(self, amx: Amx) {
+    fn run(self, cpu: Halves) {
         for (row, sums) in self.sums.iter().enumerate() {
             for (column, sums) in sums.iter().enumerate() {
                 // SAFETY: by what is said of `out`.
-                unsafe { amx.stream(self.out.add(row * self.stride + column), sums) };
+                unsafe { cpu.stream(self.out.add(row * self.stride + column), sums) };
             }
         }
     }
 }
 
 fn convert<const SPLIT: bool>(
-    amx: Amx,
+    cpu: Halves,
     panel: &Panel<'_>,
     cols: usize,
     steps: Range<usize>,
     to: &mut [Line],
 ) {
-    with_packing!(panel.format, P => amx.run(Convert::<P, SPLIT> {
+    with_packing!(panel.format, P => cpu.run(Convert::<P, SPLIT> {
         panel: panel.bytes,
         units: cols.div_ceil(UNIT),
         steps,
@@ -284,16 +285,16 @@ struct Convert<'a, P, const SPLIT: bool> {
     packing: PhantomData<P>,
 }
 
-impl<P: Packing, const SPLIT: bool> AmxWork for Convert<'_, P, SPLIT> {
+impl<P: Packing, const SPLIT: bool> HalvesWork for Convert<'_, P, SPLIT> {
     #[inline(always)]
-    fn run(self, amx: Amx) {
-        let lanes = amx.vectors();
+    fn run(self, cpu: Halves) {
+        let lanes = cpu.vectors();
         tile::check::<P>(self.panel, self.units);
-        assert_eq!(self.to.len(), self.steps.len() * halves(SPLIT) * TILE);
+        assert_eq!(self.to.len(), self.steps.len() * halves_of(SPLIT) * TILE);
         let scales = self.panel[self.units * P::UNIT_BYTES * ROWS..].as_ptr();
         let steps = self
             .steps
-            .zip(self.to.chunks_exact_mut(halves(SPLIT) * TILE));
+            .zip(self.to.chunks_exact_mut(halves_of(SPLIT) * TILE));
         for (step, tile) in steps {
             for side in 0..2 {
                 let unit = 2 * step + side;
@@ -317,10 +318,10 @@ impl<P: Packing, const SPLIT: bool> AmxWork for Convert<'_, P, SPLIT> {
                         lane: 0,
                     };
                     let from = side * TILE / 2;
-                    four::<P, SPLIT, 0>(amx, lanes, at, scale, from, tile);
-                    four::<P, SPLIT, 1>(amx, lanes, at, scale, from, tile);
-                    four::<P, SPLIT, 2>(amx, lanes, at, scale, from, tile);
-                    four::<P, SPLIT, 3>(amx, lanes, at, scale, from, tile);
+                    four::<P, SPLIT, 0>(cpu, lanes, at, scale, from, tile);
+                    four::<P, SPLIT, 1>(cpu, lanes, at, scale, from, tile);
+                    four::<P, SPLIT, 2>(cpu, lanes, at, scale, from, tile);
+                    four::<P, SPLIT, 3>(cpu, lanes, at, scale, from, tile);
                 }
             }
         }
@@ -334,7 +335,7 @@ impl<P: Packing, const SPLIT: bool> AmxWork for Convert<'_, P, SPLIT> {
 /// `at` is at a unit.
 #[inline(always)]
 unsafe fn four<P: Packing, const SPLIT: bool, const PART: usize>(
-    amx: Amx,
+    cpu: Halves,
     lanes: Avx512,
     at: At,
     [d, m]: [<Avx512 as Lanes>::Vector; 2],
@@ -349,11 +350,11 @@ unsafe fn four<P: Packing, const SPLIT: bool, const PART: usize>(
     };
     for pair in 0..2 {
         let (low, high) = (element(2 * pair), element(2 * pair + 1));
-        let rounded = amx.pairs(low, high);
+        let rounded = cpu.pairs(low, high);
         let line = from + 2 * PART + pair;
-        amx.store(&mut tile[line], rounded);
+        cpu.store(&mut tile[line], rounded);
         if SPLIT {
-            amx.store(&mut tile[TILE + line], amx.rests(rounded, low, high));
+            cpu.store(&mut tile[TILE + line], cpu.rests(rounded, low, high));
         }
     }
 }

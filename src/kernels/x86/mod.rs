@@ -4,16 +4,18 @@ mod amx;
 mod avx2;
 mod avx512;
 mod element;
+mod halves;
 mod logits;
+mod pairs;
 mod simd;
 mod softmax;
 mod tiled;
 mod values;
 
-pub(super) use amx::{Amx, AmxWork, BLOCK as TILES_BLOCK, Operands, STEP, TILE, Tiles};
 pub(super) use avx2::Avx2;
 pub(super) use avx512::Avx512;
-pub(super) use tiled::{PackRows, Tiled, halves, lines};
+pub(super) use halves::{BLOCK as TILES_BLOCK, Blocks, Halves, HalvesWork, Operands, STEP, TILE};
+pub(super) use tiled::{PackRows, Tiled, halves_of, lines};
 
 use std::ops::Range;
 
@@ -41,8 +43,8 @@ impl<S: Simd> Steps for S {
         }
     }
 
-    fn softmax(self, row: &mut [f32], bias: Option<&[f32]>) -> f64 {
-        self.run(softmax::Softmax { row, bias })
+    fn exponentials(self, row: &mut [f32], bias: Option<&[f32]>, least: f32) -> (f32, f64) {
+        self.run(softmax::Exponentials { row, bias, least })
     }
 
     fn values(self, weights: Weights<'_>, values: RowsRef<'_>, head_dim: usize, out: &mut [f32]) {

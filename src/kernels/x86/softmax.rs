@@ -10,33 +10,34 @@ use crate::kernels::steps;
 /// Slots whose exponentials are summed in `f32` before the sum goes on in `f64`.
 const BLOCK: usize = 4096;
 
-/// Replaces logits by `exp(logit + bias - max)` and returns the sum.
-pub(super) struct Softmax<'a> {
+/// Replaces logits by `exp(logit + bias - max)`, and returns the maximum, at least `least`, and the sum.
+pub(super) struct Exponentials<'a> {
     pub(super) row: &'a mut [f32],
     pub(super) bias: Option<&'a [f32]>,
+    pub(super) least: f32,
 }
 
-impl<S: Simd> Work<S> for Softmax<'_> {
-    type Output = f64;
+impl<S: Simd> Work<S> for Exponentials<'_> {
+    type Output = (f32, f64);
 
     #[inline(always)]
-    fn run(self, simd: S) -> f64 {
+    fn run(self, simd: S) -> (f32, f64) {
         let row = self.row;
         assert_eq!(row.len() % S::LANES, 0);
         if let Some(bias) = self.bias {
             steps::add_bias(row, bias);
         }
-        let mut max = simd.splat(f32::NEG_INFINITY);
+        let mut max = simd.splat(self.least);
         for chunk in row.chunks_exact(S::LANES) {
             // SAFETY: the chunk has LANES elements.
             max = simd.max(max, unsafe { simd.load(chunk.as_ptr()) });
         }
-        let max = simd.largest(max);
-        if max == f32::NEG_INFINITY {
+        let largest = simd.largest(max);
+        if largest == f32::NEG_INFINITY {
             row.fill(0.0);
-            return 0.0;
+            return (largest, 0.0);
         }
-        let max = simd.splat(-max);
+        let max = simd.splat(-largest);
         let mut total = 0.0;
         for block in row.chunks_mut(BLOCK) {
             let mut sum = simd.splat(0.0);
@@ -50,7 +51,7 @@ impl<S: Simd> Work<S> for Softmax<'_> {
             }
             total += f64::from(simd.sum(sum));
         }
-        total
+        (largest, total)
     }
 }
 

@@ -6,18 +6,18 @@
 
 use half::bf16;
 
-use super::amx::{Amx, AmxWork, BLOCK, Operands, STEP, TILE};
+use super::halves::{BLOCK, Halves, HalvesWork, Operands, STEP, TILE};
 use crate::kernels::dense::{Dense, Panels, Rows};
 use crate::kernels::line::{self, LINE_FLOATS, Line};
 
 /// Tiles that a tile of numbers takes: one, or the larger halves and the rests.
-pub(in crate::kernels) const fn halves(split: bool) -> usize {
+pub(in crate::kernels) const fn halves_of(split: bool) -> usize {
     1 + split as usize
 }
 
 /// Lines of the tiles of [`TILE`] rows or columns of `depth` numbers.
 pub(in crate::kernels) const fn lines(depth: usize, split: bool) -> usize {
-    depth.div_ceil(STEP) * halves(split) * TILE
+    depth.div_ceil(STEP) * halves_of(split) * TILE
 }
 
 /// Packs up to [`TILE`] rows of `depth` floats that lie `stride` apart as rows of tiles; absent rows are 0.
@@ -29,13 +29,13 @@ pub(in crate::kernels) struct PackRows<'a, const SPLIT: bool> {
     pub(in crate::kernels) to: &'a mut [Line],
 }
 
-impl<const SPLIT: bool> AmxWork for PackRows<'_, SPLIT> {
+impl<const SPLIT: bool> HalvesWork for PackRows<'_, SPLIT> {
     #[inline(always)]
-    fn run(self, amx: Amx) {
+    fn run(self, cpu: Halves) {
         assert!(self.rows <= TILE && self.depth > 0);
         assert_eq!(self.to.len(), lines(self.depth, SPLIT));
         assert!(self.rows == 0 || (self.rows - 1) * self.stride + self.depth <= self.from.len());
-        let tiles = self.to.chunks_exact_mut(halves(SPLIT) * TILE);
+        let tiles = self.to.chunks_exact_mut(halves_of(SPLIT) * TILE);
         for (tile, column) in tiles.zip((0..self.depth).step_by(STEP)) {
             let left = self.depth - column;
             let (first, second) = (left.min(LINE_FLOATS), left.saturating_sub(LINE_FLOATS));
@@ -52,14 +52,14 @@ impl<const SPLIT: bool> AmxWork for PackRows<'_, SPLIT> {
                 let floats = unsafe {
                     let from = self.from.as_ptr().add(at);
                     [
-                        amx.load_first(from, first),
-                        amx.load_first(from.wrapping_add(LINE_FLOATS), second),
+                        cpu.load_first(from, first),
+                        cpu.load_first(from.wrapping_add(LINE_FLOATS), second),
                     ]
                 };
-                let rounded = amx.halves(floats);
-                amx.store(&mut tile[row], rounded);
+                let rounded = cpu.halves(floats);
+                cpu.store(&mut tile[row], rounded);
                 if SPLIT {
-                    amx.store(&mut tile[TILE + row], amx.rest(rounded, floats));
+                    cpu.store(&mut tile[TILE + row], cpu.rest(rounded, floats));
                 }
             }
         }
@@ -72,20 +72,20 @@ pub(in crate::kernels) struct PackColumns<'a, const SPLIT: bool> {
     pub(in crate::kernels) to: &'a mut [Line],
 }
 
-impl<const SPLIT: bool> AmxWork for PackColumns<'_, SPLIT> {
+impl<const SPLIT: bool> HalvesWork for PackColumns<'_, SPLIT> {
     #[inline(always)]
-    fn run(self, amx: Amx) {
+    fn run(self, cpu: Halves) {
         assert_eq!(self.to.len(), lines(self.from.len(), SPLIT));
         let zero = Line::default();
-        let tiles = self.to.chunks_exact_mut(halves(SPLIT) * TILE);
+        let tiles = self.to.chunks_exact_mut(halves_of(SPLIT) * TILE);
         for (tile, from) in tiles.zip(self.from.chunks(STEP)) {
             for pair in 0..TILE {
-                let line = |i: usize| amx.load(from.get(i).unwrap_or(&zero));
+                let line = |i: usize| cpu.load(from.get(i).unwrap_or(&zero));
                 let (low, high) = (line(2 * pair), line(2 * pair + 1));
-                let rounded = amx.pairs(low, high);
-                amx.store(&mut tile[pair], rounded);
+                let rounded = cpu.pairs(low, high);
+                cpu.store(&mut tile[pair], rounded);
                 if SPLIT {
-                    amx.store(&mut tile[TILE + pair], amx.rests(rounded, low, high));
+                    cpu.store(&mut tile[TILE + pair], cpu.rests(rounded, low, high));
                 }
             }
         }
@@ -100,20 +100,24 @@ struct Transpose<'a, const SPLIT: bool> {
     to: &'a mut [Line],
 }
 
-impl<const SPLIT: bool> AmxWork for Transpose<'_, SPLIT> {
+impl<const SPLIT: bool> HalvesWork for Transpose<'_, SPLIT> {
     #[inline(always)]
-    fn run(self, amx: Amx) {
+    fn run(self, cpu: Halves) {
         assert_eq!(self.rows.len(), TILE * self.depth);
         assert!(self.depth.is_multiple_of(STEP));
         assert_eq!(self.to.len(), lines(self.depth, SPLIT));
-        for (step, tile) in self.to.chunks_exact_mut(halves(SPLIT) * TILE).enumerate() {
+        for (step, tile) in self
+            .to
+            .chunks_exact_mut(halves_of(SPLIT) * TILE)
+            .enumerate()
+        {
             // SAFETY: each of the rows has a whole step from `step * STEP` on.
             let rows = std::array::from_fn(|row| unsafe {
-                amx.load_halves(self.rows.as_ptr().add(row * self.depth + step * STEP))
+                cpu.load_halves(self.rows.as_ptr().add(row * self.depth + step * STEP))
             });
-            let columns = amx.transpose(rows);
+            let columns = cpu.transpose(rows);
             for (line, column) in tile.iter_mut().zip(columns) {
-                amx.store(line, column);
+                cpu.store(line, column);
             }
             tile[TILE..].fill(Line::default());
         }
@@ -128,21 +132,25 @@ struct Interleave<'a, const SPLIT: bool> {
     to: &'a mut [Line],
 }
 
-impl<const SPLIT: bool> AmxWork for Interleave<'_, SPLIT> {
+impl<const SPLIT: bool> HalvesWork for Interleave<'_, SPLIT> {
     #[inline(always)]
-    fn run(self, amx: Amx) {
+    fn run(self, cpu: Halves) {
         let depth = self.rows.len() / self.width;
         assert!(self.first + TILE <= self.width && depth.is_multiple_of(STEP));
         assert_eq!(self.to.len(), lines(depth, SPLIT));
-        for (step, tile) in self.to.chunks_exact_mut(halves(SPLIT) * TILE).enumerate() {
+        for (step, tile) in self
+            .to
+            .chunks_exact_mut(halves_of(SPLIT) * TILE)
+            .enumerate()
+        {
             for (pair, line) in tile[..TILE].iter_mut().enumerate() {
                 let at = (step * STEP + 2 * pair) * self.width + self.first;
                 // SAFETY: both rows have as many as a tile's columns from `first` on.
                 let both = unsafe {
                     let row = self.rows.as_ptr().add(at);
-                    amx.interleave(row, row.add(self.width))
+                    cpu.interleave(row, row.add(self.width))
                 };
-                amx.store(line, both);
+                cpu.store(line, both);
             }
             tile[TILE..].fill(Line::default());
         }
@@ -151,7 +159,7 @@ impl<const SPLIT: bool> AmxWork for Interleave<'_, SPLIT> {
 
 /// In tiles of `bf16`, or of two halves.
 #[derive(Clone, Copy)]
-pub(in crate::kernels) struct Tiled<const SPLIT: bool>(pub(in crate::kernels) Amx);
+pub(in crate::kernels) struct Tiled<const SPLIT: bool>(pub(in crate::kernels) Halves);
 
 impl<const SPLIT: bool> Dense for Tiled<SPLIT> {
     fn lines(self, depth: usize) -> usize {
@@ -215,7 +223,7 @@ impl<const SPLIT: bool> Dense for Tiled<SPLIT> {
                 && (BLOCK - 1) * stride + panels.count * TILE <= out.len()
         );
         let (first, second) = packed.split_at(group);
-        let tiles = self.0.tiles();
+        let tiles = self.0.blocks();
         for pair in 0..panels.count / 2 {
             let column = |i: usize| panels.all[(2 * pair + i) * panels.lines..].as_ptr();
             let operands = Operands {
