@@ -27,10 +27,6 @@ use under_way::UnderWay;
 /// Rows of a step up to which guesses are among them: from there on, one that is wrong costs as much as a step's row.
 const GUESSED: usize = 16;
 
-/// Tokens of a prompt's row up to which it is computed whole whatever time it may take: about as many cost what the
-/// reading of the weights does.
-const SLICED: usize = 32;
-
 /// A model and the caches of its open sequences.
 #[derive(Debug)]
 pub struct LlamaForward {
@@ -314,9 +310,8 @@ impl Forward for LlamaForward {
         }
         let (mut now, mut prompts) = (self.without_excess(&plan.rows).into_owned(), Vec::new());
         if slice.is_some() && self.slices() > 1 && self.under_way.is_none() {
-            (prompts, now) = now.into_iter().partition(|row| {
-                matches!(row.phase, Phase::Prompt { .. }) && row.tokens.len() > SLICED
-            });
+            let prompt = |row: &Row| matches!(row.phase, Phase::Prompt { .. });
+            (prompts, now) = now.into_iter().partition(prompt);
         }
         if !now.is_empty() {
             let mut now = self.begin(now)?;
@@ -325,19 +320,25 @@ impl Forward for LlamaForward {
         if !prompts.is_empty() {
             self.under_way = Some(self.begin(prompts)?);
         }
+        let mut took = None;
         if let Some(mut under_way) = self.under_way.take() {
-            let until = slice.map(|slice| Instant::now() + slice);
+            let begun = Instant::now();
+            let until = slice.map(|slice| begun + slice);
             match self.go_on(&mut under_way, until)? {
                 Some(done) => rows.extend(done),
                 None => self.under_way = Some(under_way),
             }
+            took = Some(begun.elapsed());
         }
-        Ok(Outputs { rows })
+        Ok(Outputs {
+            rows,
+            prompts: took,
+        })
     }
 
     fn slices(&self) -> usize {
         match self.model.held() {
-            Held::Packed(packed) => packed.blocks(),
+            Held::Packed(packed) => packed.halves(),
             Held::Tensors(_) => 1,
         }
     }

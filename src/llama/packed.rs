@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::attention::Projected;
 use super::block::Span;
@@ -41,8 +41,10 @@ pub(super) struct Pass {
     inputs: Inputs,
     /// The residual stream, `[n, hidden]`.
     hidden: Vec<f32>,
-    /// Blocks that are done.
-    blocks: usize,
+    /// Halves of blocks that are done,
+    halves: usize,
+    /// and what the last of each kind, attention and feed-forward, took.
+    took: [Duration; 2],
 }
 
 /// What is known of all rows of a step.
@@ -169,12 +171,14 @@ impl Packed {
                 runs: self.runs(parts),
             },
             hidden,
-            blocks: 0,
+            halves: 0,
+            took: [Duration::ZERO; 2],
         }
     }
 
-    /// Computes further blocks of a pass with its spans, at least one, and no more once `until` is past or would be
-    /// after another. Returns the normed hidden states, `[n, hidden]`, when all are done.
+    /// Computes further halves of blocks (attention, feed-forward) of a pass with its spans, at least one, and no more
+    /// once `until` is past or would be after another. Returns the normed hidden states, `[n, hidden]`, when all are
+    /// done.
     pub(super) fn go_on(
         &self,
         pass: &mut Pass,
@@ -186,45 +190,45 @@ impl Packed {
         let Pass {
             inputs,
             hidden,
-            blocks,
+            halves,
+            took,
         } = pass;
         let eps = self.config.norm_eps as f32;
         let normed = rows.normed.take(hidden.len());
-        rms_norm(
-            self.level,
-            &self.pool,
-            hidden,
-            self.norm_before(*blocks),
-            eps,
-            normed,
-        );
+        let norm = self.norm_before(*halves);
+        rms_norm(self.level, &self.pool, hidden, norm, eps, normed);
         let mut last = Instant::now();
-        while let Some(block) = self.blocks.get(*blocks) {
-            self.attend(block, inputs, (spans, rope), &mut rows)?;
-            self.add_and_norm(hidden, &block.feed_forward_norm, &mut rows);
-            self.feed_forward(block, inputs, &mut rows);
-            *blocks += 1;
-            self.add_and_norm(hidden, self.norm_before(*blocks), &mut rows);
+        while let Some(block) = self.blocks.get(*halves / 2) {
+            match *halves % 2 {
+                0 => self.attend(block, inputs, (spans, rope), &mut rows)?,
+                _ => self.feed_forward(block, inputs, &mut rows),
+            }
+            let half = *halves % 2;
+            *halves += 1;
+            self.add_and_norm(hidden, self.norm_before(*halves), &mut rows);
             let now = Instant::now();
-            let next = now + (now - last);
+            took[half] = now - last;
             last = now;
             // What follows the last block takes time, too.
-            if until.is_some_and(|until| next > until) {
+            if until.is_some_and(|until| now + took[1 - half] > until) {
                 return Ok(None);
             }
         }
         Ok(Some(rows.normed.take(hidden.len()).to_vec()))
     }
 
-    /// What the residual stream is normed with before block `index`, or after all.
-    fn norm_before(&self, index: usize) -> &[f32] {
-        let block = self.blocks.get(index);
-        block.map_or(&self.norm, |block| &block.attention_norm)
+    /// What the residual stream is normed with before a half of a block, or after all of them.
+    fn norm_before(&self, half: usize) -> &[f32] {
+        let block = self.blocks.get(half / 2);
+        block.map_or(&self.norm, |block| match half % 2 {
+            0 => &block.attention_norm,
+            _ => &block.feed_forward_norm,
+        })
     }
 
-    /// Blocks of layers.
-    pub(super) fn blocks(&self) -> usize {
-        self.blocks.len()
+    /// Parts of a pass between which it can be put off.
+    pub(super) fn halves(&self) -> usize {
+        2 * self.blocks.len()
     }
 
     /// Hands `hidden` `[n, hidden]` as logits `[n, vocabulary]` to `take`; `parts` are the phases of so many rows each.

@@ -25,7 +25,7 @@ use super::source::Builder;
 use super::worker::{Facts, Load, LoadFailure, SessionCall, Step, StepError, Unload};
 use crate::ids::SeqId;
 use crate::kv::tree::Miss;
-use crate::sched::{Busy, Drawn, Event, Failure, FinishReason, Limits, Scheduler, Usage};
+use crate::sched::{Busy, Drawn, Event, Failure, FinishReason, Limits, Scheduler, Stepped, Usage};
 use crate::telemetry::{Metrics, RequestLine, Stage, Steps};
 use crate::{kv, sched};
 
@@ -273,13 +273,13 @@ impl Engine {
         }
     }
 
-    fn stepped(&mut self, outcome: Result<Vec<Drawn>, StepError>, ctx: &mut Context<Self>) {
+    fn stepped(&mut self, outcome: Result<Stepped, StepError>, ctx: &mut Context<Self>) {
         self.device = Doing::Ready;
         let now = Instant::now();
-        self.arrive(outcome.as_deref().ok(), now);
+        self.arrive(outcome.as_ref().ok().map(|stepped| &stepped.drawn[..]), now);
         match outcome {
-            Ok(drawn) => {
-                let events = self.scheduler.commit(drawn, now);
+            Ok(stepped) => {
+                let events = self.scheduler.commit(stepped, now);
                 self.emit(events, now);
             }
             Err(StepError::Forward(error)) => {

@@ -19,7 +19,7 @@ use super::replica::ReplicaId;
 use super::source::{Builder, SourceError};
 use crate::kv::KvShape;
 use crate::sched::{
-    Drawn, ForwardError, Kept, MemoryReport, Plan, SessionOrder, SessionReply, Stepper,
+    ForwardError, Kept, MemoryReport, Plan, SessionOrder, SessionReply, Stepped, Stepper,
 };
 use crate::telemetry::{Lost, Metrics};
 
@@ -54,7 +54,7 @@ pub(super) enum LoadFailure {
 
 /// Compute one step of one model.
 #[derive(Message)]
-#[rtype(result = "Result<Vec<Drawn>, StepError>")]
+#[rtype(result = "Result<Stepped, StepError>")]
 pub(super) struct Step {
     pub(super) model: ReplicaId,
     pub(super) plan: Plan,
@@ -187,7 +187,7 @@ impl Handler<Load> for Worker {
 }
 
 impl Handler<Step> for Worker {
-    type Result = Result<Vec<Drawn>, StepError>;
+    type Result = Result<Stepped, StepError>;
 
     fn handle(&mut self, step: Step, ctx: &mut Self::Context) -> Self::Result {
         let pulse = Arc::clone(&self.pulse);

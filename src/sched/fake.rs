@@ -253,6 +253,7 @@ impl Forward for FakeModel {
         });
         Ok(Outputs {
             rows: rows.collect::<Result<_, _>>()?,
+            prompts: None,
         })
     }
 

@@ -31,4 +31,4 @@ pub use scheduler::Scheduler;
 pub use settings::{
     Admission, BadKeyWeight, BatcherKind, Config, KeyWeight, PolicyKind, Speculate,
 };
-pub use stepper::{Drawn, Stepper};
+pub use stepper::{Drawn, Stepped, Stepper};

@@ -116,6 +116,8 @@ pub enum Want {
 pub struct Outputs {
     /// One a row of the plan, and of those under way, that is done.
     pub rows: Vec<RowOutput>,
+    /// How long of the step what can be put off was computed, where the device knows.
+    pub prompts: Option<Duration>,
 }
 
 /// What one row computed.

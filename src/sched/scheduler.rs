@@ -11,7 +11,7 @@ use super::memory::{Limits, Memory};
 use super::priority::{Prioritizer, prioritizer};
 use super::request::{Busy, Event, Request};
 use super::sequence::Sequence;
-use super::stepper::Drawn;
+use super::stepper::Stepped;
 use super::{Config, Ended, Phase, Row, Speculate};
 
 /// Outputs that are expected of a request before any has ended.
@@ -171,8 +171,9 @@ impl Scheduler {
     }
 
     /// Takes in what a step drew, and says what each caller is to be told.
-    pub fn commit(&mut self, drawn: Vec<Drawn>, now: Instant) -> Vec<(SeqId, Event)> {
-        self.learn(&drawn, now);
+    pub fn commit(&mut self, stepped: Stepped, now: Instant) -> Vec<(SeqId, Event)> {
+        self.learn(&stepped, now);
+        let drawn = stepped.drawn;
         let mut events = Vec::new();
         for row in drawn {
             // A sequence that was cancelled while the step ran is gone from here already.
@@ -213,7 +214,8 @@ impl Scheduler {
     }
 
     /// What the step took, for those to come.
-    fn learn(&mut self, drawn: &[Drawn], now: Instant) {
+    fn learn(&mut self, stepped: &Stepped, now: Instant) {
+        let drawn = &stepped.drawn;
         let Some((mut cost, since)) = self.under_way.take() else {
             return;
         };
@@ -233,15 +235,20 @@ impl Scheduler {
             return;
         }
         // Of a step with a slice of a prompt, what is beyond the answers is the prompt's.
-        let alone = self.predictor.step(&cost).unwrap_or_default();
+        let prompts = stepped
+            .prompts
+            .unwrap_or_else(|| took.saturating_sub(self.predictor.step(&cost).unwrap_or_default()));
+        if stepped.prompts.is_some() {
+            self.predictor.observe(&cost, took.saturating_sub(prompts));
+        }
         let (read, so_far) = &mut self.read;
-        *so_far += took.saturating_sub(alone);
+        *so_far += prompts;
         self.reading
             .retain(|seq| !drawn.iter().any(|row| row.seq == *seq));
         let mut tokens = cost.tokens();
         if self.reading.is_empty() {
             without(read);
-            self.predictor.observe(read, *so_far);
+            self.predictor.observe_prompts(read, *so_far);
             tokens += read.prefill;
             self.read = (StepCost::default(), Duration::ZERO);
         }

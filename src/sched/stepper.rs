@@ -14,6 +14,15 @@ use super::{
     SessionReply, Want,
 };
 
+/// What a step came to.
+#[derive(Debug, Clone, Default)]
+pub struct Stepped {
+    /// One a row that is done.
+    pub drawn: Vec<Drawn>,
+    /// See [`super::Outputs::prompts`].
+    pub prompts: Option<Duration>,
+}
+
 /// What one row came to.
 #[derive(Debug, Clone)]
 pub struct Drawn {
@@ -111,11 +120,7 @@ impl Stepper {
 
     /// Computes a step and draws a token for each row that is done and wants one, or several where it has guesses; see
     /// [`Forward::forward_within`].
-    pub fn step(
-        &mut self,
-        plan: &Plan,
-        slice: Option<Duration>,
-    ) -> Result<Vec<Drawn>, ForwardError> {
+    pub fn step(&mut self, plan: &Plan, slice: Option<Duration>) -> Result<Stepped, ForwardError> {
         for ended in &plan.ended {
             self.samplers.remove(&ended.seq);
             self.prompts.remove(&ended.seq);
@@ -170,7 +175,10 @@ impl Stepper {
         under_way.retain(undone);
         under_way.extend(plan.rows.iter().filter(|row| undone(row)).cloned());
         self.under_way = under_way;
-        Ok(drawn)
+        Ok(Stepped {
+            drawn,
+            prompts: outputs.prompts,
+        })
     }
 
     /// Draws position by position, as long as what is drawn is what was guessed: as one step a token would, with the

@@ -20,7 +20,7 @@ const MOST_TIMES: f64 = 1.7;
 const LEAST_TIMES: f64 = 1.4;
 
 /// The share of a slice that a block of a prompt may be expected to take: some take longer than others.
-const FILLED: f64 = 0.6;
+const FILLED: f64 = 0.35;
 
 /// See the module.
 #[derive(Debug)]

@@ -131,14 +131,30 @@ impl Predictor {
         if step.prefill == 0 {
             self.base.observe(step.base(), took, FORGET);
         } else {
-            let rest = (took - self.base.predict(step.base())).max(0.0);
-            let fitted = self.added.predict(step.added());
-            if self.knows_prompts() && fitted > 0.0 {
-                self.late.rotate_left(1);
-                self.late[2] = rest / fitted;
-            }
-            self.added.observe(step.added(), rest, FORGET_PROMPTS);
+            self.observe_added(step, (took - self.base.predict(step.base())).max(0.0));
         }
+    }
+
+    /// Prompts took so long beside what else was in their steps.
+    pub fn observe_prompts(&mut self, read: &StepCost, took: Duration) {
+        let mut took = took.as_secs_f64() * 1e3;
+        if took <= 0.0 || read.prefill == 0 {
+            return;
+        }
+        let expected = self.added.predict(read.added()) * self.late();
+        if self.knows_prompts() && expected > 0.0 {
+            took = took.clamp(expected / OUTLIER, expected * OUTLIER);
+        }
+        self.observe_added(read, took);
+    }
+
+    fn observe_added(&mut self, step: &StepCost, millis: f64) {
+        let fitted = self.added.predict(step.added());
+        if self.knows_prompts() && fitted > 0.0 {
+            self.late.rotate_left(1);
+            self.late[2] = millis / fitted;
+        }
+        self.added.observe(step.added(), millis, FORGET_PROMPTS);
     }
 
     /// Whether enough prompts were read to say what reading costs.
@@ -322,6 +338,28 @@ mod tests {
         let told = predictor.step(&next).unwrap().as_secs_f64();
         let off = told / twice(&next).as_secs_f64() - 1.0;
         assert!(off.abs() < 0.3, "{off}");
+    }
+
+    #[test]
+    fn prompts_beside_answers_are_learnt_apart_from_them() {
+        let mut predictor = Predictor::default();
+        let alone = |step: &StepCost| StepCost {
+            prefill: 0,
+            attended: 0.0,
+            ..*step
+        };
+        for round in 0..120 {
+            let both = step(round, true);
+            let (mut read, answers) = (both, alone(&both));
+            let read = read.take_prompts();
+            predictor.observe(&answers, truth(&answers));
+            predictor.observe_prompts(&read, truth(&both) - truth(&answers));
+        }
+        for round in 200..230 {
+            let both = step(round, true);
+            assert!(off(&predictor, &both) < 0.1, "{}", off(&predictor, &both));
+            assert!(off(&predictor, &alone(&both)) < 0.05);
+        }
     }
 
     #[test]
