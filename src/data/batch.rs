@@ -70,7 +70,11 @@ impl Batch {
                 *len += row.padding as usize;
             }
         }
-        batch.positions = batch.spans.iter().flat_map(|(_, len)| 0..*len as u32).collect();
+        batch.positions = batch
+            .spans
+            .iter()
+            .flat_map(|(_, len)| 0..*len as u32)
+            .collect();
         Ok(batch)
     }
 }

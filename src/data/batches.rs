@@ -154,11 +154,19 @@ impl Batches {
         if self.cursor.batch >= self.plan.batches.len() as u64 {
             self.cursor.epoch += 1;
             self.cursor.batch = 0;
-            if self.options.epochs.is_none_or(|epochs| self.cursor.epoch < epochs) {
+            if self
+                .options
+                .epochs
+                .is_none_or(|epochs| self.cursor.epoch < epochs)
+            {
                 self.plan = self.options.plan(&self.corpus, self.cursor.epoch)?;
             }
         }
-        if self.options.epochs.is_some_and(|epochs| self.cursor.epoch >= epochs) {
+        if self
+            .options
+            .epochs
+            .is_some_and(|epochs| self.cursor.epoch >= epochs)
+        {
             return Ok(None);
         }
         let at = usize::try_from(self.cursor.batch).unwrap_or(usize::MAX);

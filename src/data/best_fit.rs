@@ -61,12 +61,17 @@ mod tests {
     fn packed(lengths: &[u32], context: u32) -> Vec<Vec<u32>> {
         let samples: Vec<(u32, u32)> = (0..).zip(lengths.iter().copied()).collect();
         let rows = rows(&samples, context);
-        rows.iter().map(|row| row.pieces.iter().map(|piece| piece.sample).collect()).collect()
+        rows.iter()
+            .map(|row| row.pieces.iter().map(|piece| piece.sample).collect())
+            .collect()
     }
 
     #[test]
     fn the_longest_that_fits_is_next() {
-        assert_eq!(packed(&[5, 3, 6, 4, 2, 1], 10), [vec![0, 3, 5], vec![1, 2], vec![4]]);
+        assert_eq!(
+            packed(&[5, 3, 6, 4, 2, 1], 10),
+            [vec![0, 3, 5], vec![1, 2], vec![4]]
+        );
         assert_eq!(packed(&[10, 10], 10), [[0], [1]]);
         assert_eq!(packed(&[], 10), Vec::<Vec<u32>>::new());
         // Longer than a row: the encoder refuses these before, and nothing is lost here.

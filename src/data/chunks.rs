@@ -36,7 +36,9 @@ pub(super) fn rows(samples: &[(u32, u32)], context: u32, skip: u64) -> (Vec<Row>
 /// How many tokens an epoch skips, so that rows are not cut at the same places in each: none in the first.
 pub(super) fn skipped(layout: &Layout, epoch: u64, samples: &[(u32, u32)]) -> u64 {
     let tokens: u64 = samples.iter().map(|(_, length)| u64::from(*length)).sum();
-    let spare = tokens.saturating_sub(layout.context.into()).min(layout.context.into());
+    let spare = tokens
+        .saturating_sub(layout.context.into())
+        .min(layout.context.into());
     match layout.shuffle && epoch > 0 {
         true => below(&mut stream(layout.seed, epoch, Use::Start), spare as usize) as u64,
         false => 0,

@@ -46,11 +46,14 @@ pub fn convert(dataset: &Dataset, side: Side, to: &Path) -> Result<Converted, Da
         };
         let mut line = record.to_json().to_string();
         line.push('\n');
-        out.write_all(line.as_bytes()).map_err(DataError::write(to))?;
+        out.write_all(line.as_bytes())
+            .map_err(DataError::write(to))?;
         converted.records += 1;
         converted.bytes += line.len() as u64;
     }
-    let file = out.into_inner().map_err(|error| DataError::write(to)(error.into_error()))?;
+    let file = out
+        .into_inner()
+        .map_err(|error| DataError::write(to)(error.into_error()))?;
     file.as_file().sync_all().map_err(DataError::write(to))?;
     let kept = file.persist(to);
     kept.map_err(|error| DataError::write(to)(error.error))?;
@@ -64,7 +67,11 @@ mod tests {
     use crate::data::corpus::tests::dataset;
 
     fn records(dataset: &Dataset) -> Vec<Record> {
-        dataset.records(Side::Whole).unwrap().map(|r| r.unwrap().record).collect()
+        dataset
+            .records(Side::Whole)
+            .unwrap()
+            .map(|r| r.unwrap().record)
+            .collect()
     }
 
     #[test]
@@ -74,10 +81,15 @@ mod tests {
         let parquet = folder.path().join("e.parquet");
         let schema = "message schema { REQUIRED BYTE_ARRAY text (UTF8); }";
         crate::data::parquet::tests::write(&parquet, schema, &[(&[b"a", b"b"], None)], 1);
-        let open = |name: &str, content: &str| dataset(folder.path(), name, content, DatasetOptions::default());
+        let open = |name: &str, content: &str| {
+            dataset(folder.path(), name, content, DatasetOptions::default())
+        };
         let sets = [
             open("a.csv", "question,answer\n1+1?,2\n2+2?,4\n"),
-            open("b.json", r#"[{"conversation": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}]"#),
+            open(
+                "b.json",
+                r#"[{"conversation": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}]"#,
+            ),
             open("c.txt", "short\n"),
             open("d.tsv", "instruction\tinput\toutput\ni\tx\to\n"),
             Dataset::open(&[parquet], DatasetOptions::default()).unwrap(),
@@ -85,13 +97,18 @@ mod tests {
         for (at, set) in sets.iter().enumerate() {
             let to = folder.path().join(format!("{at}.jsonl"));
             let converted = convert(set, Side::Whole, &to).unwrap();
-            let back = Dataset::open(&[to.clone()], DatasetOptions::default()).unwrap();
+            let back = Dataset::open(std::slice::from_ref(&to), DatasetOptions::default()).unwrap();
             assert_eq!(records(&back), records(set));
             assert_eq!(converted.records as usize, records(set).len());
             assert_eq!(converted.bytes, std::fs::metadata(&to).unwrap().len());
         }
         let to = folder.path().join("long.jsonl");
-        assert_eq!(convert(&open("l.txt", &long), Side::Whole, &to).unwrap().records, 1);
+        assert_eq!(
+            convert(&open("l.txt", &long), Side::Whole, &to)
+                .unwrap()
+                .records,
+            1
+        );
         let back = Dataset::open(&[to], DatasetOptions::default()).unwrap();
         assert!(records(&back) == [Record::text(long)]);
     }
@@ -99,11 +116,22 @@ mod tests {
     #[test]
     fn a_bad_record_leaves_no_file() {
         let folder = tempfile::tempdir().unwrap();
-        let bad = dataset(folder.path(), "a.jsonl", "{\"text\": \"a\"}\noops\n", DatasetOptions::default());
+        let bad = dataset(
+            folder.path(),
+            "a.jsonl",
+            "{\"text\": \"a\"}\noops\n",
+            DatasetOptions::default(),
+        );
         let to = folder.path().join("out.jsonl");
-        assert!(matches!(convert(&bad, Side::Whole, &to), Err(DataError::Record(_))));
+        assert!(matches!(
+            convert(&bad, Side::Whole, &to),
+            Err(DataError::Record(_))
+        ));
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
         let nowhere = folder.path().join("no/out.jsonl");
-        assert!(matches!(convert(&bad, Side::Whole, &nowhere), Err(DataError::Write { .. })));
+        assert!(matches!(
+            convert(&bad, Side::Whole, &nowhere),
+            Err(DataError::Write { .. })
+        ));
     }
 }

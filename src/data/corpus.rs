@@ -125,7 +125,9 @@ impl Corpus {
     pub fn lengths(&self) -> Vec<u32> {
         let starts = std::iter::once(&0).chain(&self.ends);
         let lengths = starts.zip(&self.ends).map(|(start, end)| end - start);
-        lengths.map(|length| u32::try_from(length).unwrap_or(u32::MAX)).collect()
+        lengths
+            .map(|length| u32::try_from(length).unwrap_or(u32::MAX))
+            .collect()
     }
 
     /// A whole sample, for previews.
@@ -144,7 +146,9 @@ impl Corpus {
     /// The tokens of a piece, and the one after it when the sample goes on.
     pub(super) fn piece(&self, piece: Piece) -> Result<Sample, DataError> {
         let gone = || io::Error::new(io::ErrorKind::NotFound, format!("no piece {piece:?}"));
-        let (start, end) = self.bounds(piece.sample).ok_or_else(|| self.scratch(gone()))?;
+        let (start, end) = self
+            .bounds(piece.sample)
+            .ok_or_else(|| self.scratch(gone()))?;
         let first = start + u64::from(piece.from);
         if first + u64::from(piece.len) > end {
             return Err(self.scratch(gone()));
@@ -155,7 +159,9 @@ impl Corpus {
         read.map_err(|error| self.scratch(error))?;
         let (words, _) = bytes.as_chunks::<4>();
         let words = words.iter().map(|word| u32::from_le_bytes(*word));
-        let (ids, learnt) = words.map(|word| (word & !LEARNT, word & LEARNT != 0)).unzip();
+        let (ids, learnt) = words
+            .map(|word| (word & !LEARNT, word & LEARNT != 0))
+            .unzip();
         Ok(Sample { ids, learnt })
     }
 
@@ -275,7 +281,12 @@ impl Writing {
         Ok(sample)
     }
 
-    fn write(&mut self, sample: &Sample, before: usize, encoder: &Encoder) -> Result<(), DataError> {
+    fn write(
+        &mut self,
+        sample: &Sample,
+        before: usize,
+        encoder: &Encoder,
+    ) -> Result<(), DataError> {
         let tokenizer = encoder.tokenizer();
         for (at, (id, learnt)) in sample.ids.iter().zip(&sample.learnt).enumerate() {
             let word = if *learnt { id | LEARNT } else { *id };
@@ -329,7 +340,11 @@ impl Writing {
             self.hash.update(part.samples.end.to_le_bytes());
         }
         let digest = self.hash.finalize();
-        let fingerprint = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let fingerprint = digest
+            .iter()
+            .take(8)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         Ok(Corpus {
             file,
             folder,

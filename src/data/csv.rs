@@ -55,7 +55,11 @@ pub(super) fn rows(
             Err(error) => {
                 let line = error.position().map_or(last, csv::Position::line);
                 ended = matches!(error.kind(), csv::ErrorKind::Io(_));
-                Err(bad(Place::line(&path, line), None, reason(error.into_kind())))
+                Err(bad(
+                    Place::line(&path, line),
+                    None,
+                    reason(error.into_kind()),
+                ))
             }
         })
     }))
@@ -71,7 +75,9 @@ fn reason(kind: csv::ErrorKind) -> String {
     match kind {
         csv::ErrorKind::UnequalLengths {
             expected_len, len, ..
-        } => format!("has {len} fields, the heading has {expected_len}; quote fields that hold the separator"),
+        } => format!(
+            "has {len} fields, the heading has {expected_len}; quote fields that hold the separator"
+        ),
         csv::ErrorKind::Utf8 { .. } => "is not UTF-8; convert the file to UTF-8".to_owned(),
         csv::ErrorKind::Io(error) => error.to_string(),
         other => format!("cannot be read: {other:?}"),
@@ -83,12 +89,17 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn read(content: &[u8], delimiter: u8) -> Result<Vec<Result<(u64, Value), String>>, DataError> {
+    type Shown = Result<(u64, Value), String>;
+
+    fn read(content: &[u8], delimiter: u8) -> Result<Vec<Shown>, DataError> {
         let folder = tempfile::tempdir().unwrap();
         let path: Arc<Path> = folder.path().join("a.csv").as_path().into();
         std::fs::write(&path, content).unwrap();
         let shown = |item: Result<Item, DataError>| match item {
-            Ok(Item { place, body: Body::Fields(value) }) => Ok((place.number, value)),
+            Ok(Item {
+                place,
+                body: Body::Fields(value),
+            }) => Ok((place.number, value)),
             Ok(other) => panic!("{other:?}"),
             Err(error) => Err(error.to_string().rsplit_once("a.csv").unwrap().1.to_owned()),
         };
@@ -97,8 +108,15 @@ mod tests {
 
     #[test]
     fn rows_are_objects_and_bad_ones_are_named() {
-        let got = read(b"\xEF\xBB\xBFprompt, completion\n\"a, \"\"b\"\"\nc\",d\nonly\n\xff,x\ne,f\n", b',').unwrap();
-        assert_eq!(got[0], Ok((2, json!({"prompt": "a, \"b\"\nc", "completion": "d"}))));
+        let got = read(
+            b"\xEF\xBB\xBFprompt, completion\n\"a, \"\"b\"\"\nc\",d\nonly\n\xff,x\ne,f\n",
+            b',',
+        )
+        .unwrap();
+        assert_eq!(
+            got[0],
+            Ok((2, json!({"prompt": "a, \"b\"\nc", "completion": "d"})))
+        );
         let error = got[1].as_ref().unwrap_err();
         assert!(error.starts_with(":4: has 1 fields"), "{error}");
         assert!(got[2].as_ref().unwrap_err().starts_with(":5: is not UTF-8"));
@@ -106,6 +124,11 @@ mod tests {
         assert_eq!(got.len(), 4);
         let tabs = read(b"text\tlabel\na,b\t1\n", b'\t').unwrap();
         assert_eq!(tabs, [Ok((2, json!({"text": "a,b", "label": "1"})))]);
-        assert!(read(b"a,b,a\n", b',').unwrap_err().to_string().contains("twice"));
+        assert!(
+            read(b"a,b,a\n", b',')
+                .unwrap_err()
+                .to_string()
+                .contains("twice")
+        );
     }
 }

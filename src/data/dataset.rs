@@ -70,7 +70,10 @@ impl Dataset {
 
     /// The bytes of all files.
     pub fn bytes(&self) -> u64 {
-        let sizes = self.files.iter().map(|f| std::fs::metadata(&f.path).map_or(0, |m| m.len()));
+        let sizes = self
+            .files
+            .iter()
+            .map(|f| std::fs::metadata(&f.path).map_or(0, |m| m.len()));
         sizes.sum()
     }
 

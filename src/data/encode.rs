@@ -153,7 +153,10 @@ impl Encoder {
         let mut sample = Sample::default();
         sample.push(self.front.iter().copied(), false);
         // Apart, as the model will meet them: no token belongs to both.
-        sample.push(text_ids(&self.tokenizer, &format!("{prompt}{between}"))?, false);
+        sample.push(
+            text_ids(&self.tokenizer, &format!("{prompt}{between}"))?,
+            false,
+        );
         sample.push(text_ids(&self.tokenizer, completion)?, true);
         sample.push(self.tokenizer.eos(), true);
         Ok(sample)
@@ -172,7 +175,9 @@ impl Encoder {
         };
         let calls = messages.iter().any(|message| message.tool_calls.is_some());
         if calls && !template.source().contains("tool_calls") {
-            return refuse("it does not write tool calls, and this chat has some: use one that does");
+            return refuse(
+                "it does not write tool calls, and this chat has some: use one that does",
+            );
         }
         if tools.is_some() && !template.source().contains("tools") {
             return refuse("it does not write tools, and this chat has some: use one that does");
@@ -195,7 +200,9 @@ pub(super) fn text_ids(tokenizer: &Tokenizer, text: &str) -> Result<Vec<TokenId>
     let mut ids = Vec::new();
     let mut rest = text;
     while rest.len() > PIECE {
-        let end = (PIECE - 3..=PIECE).rev().find(|at| rest.is_char_boundary(*at));
+        let end = (PIECE - 3..=PIECE)
+            .rev()
+            .find(|at| rest.is_char_boundary(*at));
         let room = rest.get(..end.unwrap_or(PIECE)).unwrap_or(rest);
         // After a line where there is one, so that no word is cut.
         let cut = room.rfind('\n').map_or(room.len(), |at| at + 1);

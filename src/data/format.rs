@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use super::DataError;
 
 /// How a file holds its records.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
     /// UTF-8 text: one document, or several with a separator line between them.
@@ -89,7 +91,14 @@ mod tests {
         }
         let error = Format::named_by(Path::new("a.pdf")).unwrap_err();
         assert!(error.to_string().contains(".parquet"), "{error}");
-        for format in [Format::Text, Format::Jsonl, Format::Json, Format::Csv, Format::Tsv, Format::Parquet] {
+        for format in [
+            Format::Text,
+            Format::Jsonl,
+            Format::Json,
+            Format::Csv,
+            Format::Tsv,
+            Format::Parquet,
+        ] {
             let written = serde_json::to_value(format).unwrap();
             assert_eq!(written, serde_json::json!(format.to_string()));
         }

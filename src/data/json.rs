@@ -87,7 +87,10 @@ impl<'a> Fields<'a> {
         let value = self.value(key)?;
         let parsed = match value {
             Value::String(text) => serde_json::from_str(text).map_err(|error| {
-                FieldError::of(self.name(key), format!("is a text that is no JSON: {error}"))
+                FieldError::of(
+                    self.name(key),
+                    format!("is a text that is no JSON: {error}"),
+                )
             })?,
             other => other.clone(),
         };
@@ -106,8 +109,11 @@ impl<'a> Fields<'a> {
 }
 
 /// An item of a list as an object.
-pub(super) fn object<'a>(value: &'a Value, field: &str) -> Result<&'a Map<String, Value>, FieldError> {
-    value.as_object().ok_or_else(|| {
-        FieldError::of(field, format!("is {}, an object is needed", kind(value)))
-    })
+pub(super) fn object<'a>(
+    value: &'a Value,
+    field: &str,
+) -> Result<&'a Map<String, Value>, FieldError> {
+    value
+        .as_object()
+        .ok_or_else(|| FieldError::of(field, format!("is {}, an object is needed", kind(value))))
 }

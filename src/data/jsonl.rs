@@ -41,7 +41,11 @@ impl Iterator for Lines {
     fn next(&mut self) -> Option<Self::Item> {
         while !self.done {
             self.line.clear();
-            let read = self.reader.by_ref().take(MAX_LINE).read_until(b'\n', &mut self.line);
+            let read = self
+                .reader
+                .by_ref()
+                .take(MAX_LINE)
+                .read_until(b'\n', &mut self.line);
             match read {
                 Ok(0) => return None,
                 Ok(_) => {}
@@ -59,7 +63,10 @@ impl Iterator for Lines {
             }
             // Some editors put a byte order mark in front of a file.
             let line = match self.number {
-                1 => self.line.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&self.line),
+                1 => self
+                    .line
+                    .strip_prefix(b"\xEF\xBB\xBF")
+                    .unwrap_or(&self.line),
                 _ => &self.line,
             };
             if line.iter().all(u8::is_ascii_whitespace) {
@@ -80,8 +87,13 @@ impl Iterator for Lines {
 /// What is wrong with a line; the library counts lines within it, which says nothing.
 fn broken(error: &serde_json::Error) -> String {
     let text = error.to_string();
-    let reason = text.rsplit_once(" at line ").map_or(text.as_str(), |(reason, _)| reason);
-    format!("is not JSON at column {}: {reason}; mend or remove the line", error.column())
+    let reason = text
+        .rsplit_once(" at line ")
+        .map_or(text.as_str(), |(reason, _)| reason);
+    format!(
+        "is not JSON at column {}: {reason}; mend or remove the line",
+        error.column()
+    )
 }
 
 /// The items of a JSON file: those of its list, or the one object.
@@ -121,16 +133,27 @@ mod tests {
 
     #[test]
     fn malformed_lines_are_named_and_the_rest_is_read() {
-        let (_folder, path) = write("a.jsonl", b"\xEF\xBB\xBF{\"text\": 1}\n\n{\"text\": }\n[]\r\n\xff\n{\"text\": \"z\"}");
+        let (_folder, path) = write(
+            "a.jsonl",
+            b"\xEF\xBB\xBF{\"text\": 1}\n\n{\"text\": }\n[]\r\n\xff\n{\"text\": \"z\"}",
+        );
         let got: Vec<_> = lines(&path).unwrap().collect();
         let shown = |item: &Result<Item, DataError>| match item {
             Ok(item) => format!("{} {:?}", item.place.number, item.body),
-            Err(error) => error.to_string().rsplit_once("a.jsonl").unwrap().1.to_owned(),
+            Err(error) => error
+                .to_string()
+                .rsplit_once("a.jsonl")
+                .unwrap()
+                .1
+                .to_owned(),
         };
         let got: Vec<String> = got.iter().map(shown).collect();
         assert_eq!(got.len(), 5, "{got:#?}");
         assert!(got[0].starts_with("1 Fields"));
-        assert_eq!(got[1], ":3: is not JSON at column 10: expected value; mend or remove the line");
+        assert_eq!(
+            got[1],
+            ":3: is not JSON at column 10: expected value; mend or remove the line"
+        );
         assert!(got[2].starts_with("4 Fields"));
         assert!(got[3].starts_with(":5: is not JSON"), "{}", got[3]);
         assert!(got[4].starts_with("6 Fields"));
@@ -140,7 +163,10 @@ mod tests {
     fn lists_are_numbered_by_row() {
         let (_folder, path) = write("a.json", br#"[{"text": "a"}, 3]"#);
         let got: Vec<Item> = list(&path).unwrap().map(|item| item.unwrap()).collect();
-        assert_eq!(got[1].place.to_string(), format!("{}: row 2", path.display()));
+        assert_eq!(
+            got[1].place.to_string(),
+            format!("{}: row 2", path.display())
+        );
         assert_eq!(got[1].body, Body::Fields(json!(3)));
         let (_folder, one) = write("a.json", br#"{"text": "a"}"#);
         assert_eq!(list(&one).unwrap().count(), 1);

@@ -77,14 +77,23 @@ mod tests {
     fn what_is_read_ahead_is_what_would_be_read() {
         let corpus = corpus(20);
         for packing in [Packing::BestFit, Packing::Padding(8), Packing::Chunks] {
-            let straight = Batches::new(corpus.clone(), options(packing), Cursor::default()).unwrap();
+            let straight =
+                Batches::new(corpus.clone(), options(packing), Cursor::default()).unwrap();
             let straight: Vec<Loaded> = straight.map(Result::unwrap).collect();
             for ahead in [0, 1, 4] {
-                let loader = Loader::start(corpus.clone(), options(packing), Cursor::default(), ahead).unwrap();
+                let loader =
+                    Loader::start(corpus.clone(), options(packing), Cursor::default(), ahead)
+                        .unwrap();
                 let loaded: Vec<Loaded> = loader.map(Result::unwrap).collect();
                 assert_eq!(loaded, straight);
             }
-            let mut loader = Loader::start(corpus.clone(), options(packing), straight[1].cursor.clone(), 2).unwrap();
+            let mut loader = Loader::start(
+                corpus.clone(),
+                options(packing),
+                straight[1].cursor.clone(),
+                2,
+            )
+            .unwrap();
             assert_eq!(loader.next().unwrap().unwrap(), straight[2]);
         }
     }
@@ -104,7 +113,8 @@ mod tests {
 
     #[test]
     fn after_the_end_there_is_nothing() {
-        let mut loader = Loader::start(corpus(3), options(Packing::BestFit), Cursor::default(), 2).unwrap();
+        let mut loader =
+            Loader::start(corpus(3), options(Packing::BestFit), Cursor::default(), 2).unwrap();
         while loader.next().is_some() {}
         assert!(loader.next().is_none());
     }

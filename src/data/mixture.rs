@@ -127,7 +127,8 @@ mod tests {
 
     #[test]
     fn weights_say_how_often() {
-        let mixture = Mixture::new(vec![part(0..10, 2.5), part(10..14, 0.5), part(14..20, 0.0)]).unwrap();
+        let mixture =
+            Mixture::new(vec![part(0..10, 2.5), part(10..14, 0.5), part(14..20, 0.0)]).unwrap();
         assert_eq!(mixture.len(), 27);
         let order = mixture.epoch(3, 0, true);
         assert_eq!(order.len(), 27);
@@ -144,9 +145,15 @@ mod tests {
     #[test]
     fn bad_mixtures_are_refused() {
         for weight in [-1.0, f64::NAN, f64::INFINITY] {
-            assert!(matches!(Mixture::new(vec![part(0..3, weight)]), Err(DataError::Option { .. })));
+            assert!(matches!(
+                Mixture::new(vec![part(0..3, weight)]),
+                Err(DataError::Option { .. })
+            ));
         }
-        assert!(matches!(Mixture::new(vec![part(0..3, 0.0)]), Err(DataError::Empty { .. })));
+        assert!(matches!(
+            Mixture::new(vec![part(0..3, 0.0)]),
+            Err(DataError::Empty { .. })
+        ));
         assert!(Mixture::new(Vec::new()).is_err());
     }
 }

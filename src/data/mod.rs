@@ -65,7 +65,5 @@ pub use preview::{Preview, PreviewToken, Run};
 pub use record::Record;
 pub use shape::Shape;
 pub use split::{Side, Split, SplitBy};
-pub use tokenizer::{
-    Compression, TokenizerOptions, TokenizerReport, compression, train_tokenizer,
-};
+pub use tokenizer::{Compression, TokenizerOptions, TokenizerReport, compression, train_tokenizer};
 pub use validate::{Validation, validate};

@@ -67,7 +67,11 @@ impl Layout {
             })
         };
         if self.context < 2 {
-            return option("context", self.context.into(), "a row needs 2 tokens or more");
+            return option(
+                "context",
+                self.context.into(),
+                "a row needs 2 tokens or more",
+            );
         }
         if self.rows == 0 {
             return option("rows of a batch", 0, "choose 1 or more");
@@ -98,7 +102,10 @@ impl Plan {
     /// The plan of an epoch: `lengths` has one entry a sample, `order` the samples that are drawn.
     pub(super) fn of_epoch(lengths: &[u32], order: &[u32], layout: &Layout, epoch: u64) -> Plan {
         let length = |sample: u32| lengths.get(sample as usize).copied().unwrap_or(0);
-        let sized: Vec<(u32, u32)> = order.iter().map(|sample| (*sample, length(*sample))).collect();
+        let sized: Vec<(u32, u32)> = order
+            .iter()
+            .map(|sample| (*sample, length(*sample)))
+            .collect();
         let mut rng = stream(layout.seed, epoch, Use::Rows);
         let mut dropped_tokens = 0;
         let mut batches = match layout.packing {

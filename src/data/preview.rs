@@ -46,7 +46,10 @@ impl Preview {
     /// The preview of a sample.
     pub fn new(sample: &Sample, tokenizer: &Tokenizer) -> Self {
         let text = |ids: &[TokenId]| {
-            let bytes: Vec<u8> = ids.iter().flat_map(|id| tokenizer.token_bytes(*id)).collect();
+            let bytes: Vec<u8> = ids
+                .iter()
+                .flat_map(|id| tokenizer.token_bytes(*id))
+                .collect();
             String::from_utf8_lossy(&bytes).into_owned()
         };
         // The first token follows nothing, so no loss is taken there.
@@ -98,21 +101,36 @@ mod tests {
         };
         let sample = encoder(EncodeOptions::default()).encode(&pair).unwrap();
         let preview = Preview::new(&sample, &tokenizer());
-        let runs: Vec<(bool, &str)> = preview.runs.iter().map(|r| (r.learnt, r.text.as_str())).collect();
+        let runs: Vec<(bool, &str)> = preview
+            .runs
+            .iter()
+            .map(|r| (r.learnt, r.text.as_str()))
+            .collect();
         let expected = [
-            (false, "<|im_start|>user\nhé?<|im_end|>\n<|im_start|>assistant\n"),
+            (
+                false,
+                "<|im_start|>user\nhé?<|im_end|>\n<|im_start|>assistant\n",
+            ),
             (true, "yés<|im_end|>"),
             (false, "\n"),
         ];
         assert_eq!(runs, expected);
         let shown = preview.to_string();
-        assert!(shown.contains("learnt") && shown.contains("| \"yés<|im_end|>\""), "{shown}");
+        assert!(
+            shown.contains("learnt") && shown.contains("| \"yés<|im_end|>\""),
+            "{shown}"
+        );
         let json = serde_json::to_value(&preview).unwrap();
         assert_eq!(json["tokens"][0]["label"], -100);
         assert_eq!(json["tokens"][0]["text"], "<|im_start|>");
         let labels = preview.tokens.iter().filter(|t| t.label != -100).count();
         assert_eq!((labels, labels), (preview.learnt, sample.learnt_tokens()));
-        let document = encoder(EncodeOptions::default()).encode(&Record::text("a")).unwrap();
-        assert_eq!(Preview::new(&document, &tokenizer()).runs[0].text, "<|begin_of_text|>");
+        let document = encoder(EncodeOptions::default())
+            .encode(&Record::text("a"))
+            .unwrap();
+        assert_eq!(
+            Preview::new(&document, &tokenizer()).runs[0].text,
+            "<|begin_of_text|>"
+        );
     }
 }

@@ -12,7 +12,9 @@ use super::Record;
 use super::json::{FieldError, Fields, kind, object};
 
 /// Which fields a record has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Shape {
     /// `messages`: a list of `role` and `content`, with `tools` where there are any.
@@ -169,7 +171,9 @@ fn instruction(fields: Fields<'_>, instance: Fields<'_>) -> Result<String, Field
 fn label(fields: Fields<'_>) -> Result<(), FieldError> {
     let bad = |reason: String| Err(FieldError::of(fields.name("label"), reason));
     let negative = |number: f64| match number < 0.0 {
-        true => bad(format!("is {number}: no class; label the record or remove it")),
+        true => bad(format!(
+            "is {number}: no class; label the record or remove it"
+        )),
         false => Ok(()),
     };
     match fields.map.get("label") {

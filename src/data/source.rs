@@ -116,20 +116,45 @@ mod tests {
         let at = |name: &str| folder.path().join(name);
         std::fs::create_dir_all(at("b/c")).unwrap();
         std::fs::create_dir_all(at(".hidden")).unwrap();
-        for name in ["z.txt", "b/c/x.jsonl", "b/a.csv", "readme.pdf", ".hidden/h.txt", "b/.h.txt"] {
+        for name in [
+            "z.txt",
+            "b/c/x.jsonl",
+            "b/a.csv",
+            "readme.pdf",
+            ".hidden/h.txt",
+            "b/.h.txt",
+        ] {
             std::fs::write(at(name), "x").unwrap();
         }
         std::os::unix::fs::symlink(folder.path(), at("b/loop")).unwrap();
         let found = files(&[folder.path().to_owned()], None).unwrap();
-        let names: Vec<_> = found.iter().map(|f| f.path.strip_prefix(folder.path()).unwrap().to_str().unwrap()).collect();
+        let names: Vec<_> = found
+            .iter()
+            .map(|f| {
+                f.path
+                    .strip_prefix(folder.path())
+                    .unwrap()
+                    .to_str()
+                    .unwrap()
+            })
+            .collect();
         assert_eq!(names, ["b/a.csv", "b/c/x.jsonl", "z.txt"]);
         let forced = files(&[folder.path().to_owned()], Some(Format::Text)).unwrap();
         assert!(forced.iter().all(|file| file.format == Format::Text) && forced.len() == 3);
         let one = files(&[at("readme.pdf")], Some(Format::Text)).unwrap();
         assert_eq!(one.len(), 1);
-        assert!(matches!(files(&[at("readme.pdf")], None), Err(DataError::Format { .. })));
-        assert!(matches!(files(&[at("none")], None), Err(DataError::Read { .. })));
+        assert!(matches!(
+            files(&[at("readme.pdf")], None),
+            Err(DataError::Format { .. })
+        ));
+        assert!(matches!(
+            files(&[at("none")], None),
+            Err(DataError::Read { .. })
+        ));
         std::fs::create_dir(at("empty")).unwrap();
-        assert!(matches!(files(&[at("empty")], None), Err(DataError::EmptyFolder { .. })));
+        assert!(matches!(
+            files(&[at("empty")], None),
+            Err(DataError::EmptyFolder { .. })
+        ));
     }
 }

@@ -87,7 +87,10 @@ impl Split {
             .chain_update(self.seed.to_le_bytes())
             .chain_update(bytes)
             .finalize();
-        let first = digest.iter().take(8).fold(0u64, |sum, byte| sum << 8 | u64::from(*byte));
+        let first = digest
+            .iter()
+            .take(8)
+            .fold(0u64, |sum, byte| sum << 8 | u64::from(*byte));
         (first as f64) < self.fraction * 2f64.powi(64)
     }
 }
@@ -98,7 +101,14 @@ mod tests {
 
     #[test]
     fn the_tail_is_a_share_of_the_records() {
-        for (fraction, count, train) in [(0.1, 175, 157), (0.1, 3, 2), (0.1, 1, 1), (0.0, 9, 9), (0.5, 4, 2), (0.1, 0, 0)] {
+        for (fraction, count, train) in [
+            (0.1, 175, 157),
+            (0.1, 3, 2),
+            (0.1, 1, 1),
+            (0.0, 9, 9),
+            (0.5, 4, 2),
+            (0.1, 0, 0),
+        ] {
             let split = Split::new(fraction, SplitBy::Tail, 0).unwrap();
             assert_eq!(split.train_count(count), train, "{fraction} of {count}");
         }
@@ -111,7 +121,9 @@ mod tests {
     fn the_hash_keeps_about_the_share_and_follows_the_seed() {
         let kept = |seed: u64| -> Vec<u32> {
             let split = Split::new(0.2, SplitBy::Hash, seed).unwrap();
-            (0u32..2000).filter(|n| split.keeps(&n.to_le_bytes())).collect()
+            (0u32..2000)
+                .filter(|n| split.keeps(&n.to_le_bytes()))
+                .collect()
         };
         assert!((340..460).contains(&kept(1).len()), "{}", kept(1).len());
         assert_eq!(kept(1), kept(1));

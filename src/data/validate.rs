@@ -150,7 +150,12 @@ mod tests {
         let found = validate(&data, None, 100).unwrap();
         assert_eq!((found.files, found.records, found.problem_count), (1, 2, 4));
         let shown: Vec<String> = found.problems.iter().map(|p| p.to_string()).collect();
-        let starts = [":2: field `text`: is empty", ":3: is not JSON", ":4: field `label`: is -1", ":5: field `text`: is null"];
+        let starts = [
+            ":2: field `text`: is empty",
+            ":3: is not JSON",
+            ":4: field `label`: is -1",
+            ":5: field `text`: is null",
+        ];
         for (shown, start) in shown.iter().zip(starts) {
             assert!(shown.contains(&format!("a.jsonl{start}")), "{shown}");
         }
@@ -173,14 +178,23 @@ mod tests {
             context: Some(30),
             ..EncodeOptions::default()
         });
-        let long = format!("{{\"text\": \"a\"}}\n{{\"text\": \"{}\"}}\n", "word ".repeat(50));
+        let long = format!(
+            "{{\"text\": \"a\"}}\n{{\"text\": \"{}\"}}\n",
+            "word ".repeat(50)
+        );
         let data = dataset(folder.path(), "a.jsonl", &long, DatasetOptions::default());
         let found = validate(&data, Some(&encoder), 10).unwrap();
-        assert_eq!((found.records, found.problem_count, found.longest), (1, 1, 3));
+        assert_eq!(
+            (found.records, found.problem_count, found.longest),
+            (1, 1, 3)
+        );
         assert!(found.problems[0].to_string().contains("a row has 30"));
         let text = "small things\n".repeat(200_000);
         let data = dataset(folder.path(), "b.txt", &text, DatasetOptions::default());
-        assert_eq!(validate(&data, Some(&encoder), 10).unwrap().problem_count, 1);
+        assert_eq!(
+            validate(&data, Some(&encoder), 10).unwrap().problem_count,
+            1
+        );
         assert_eq!(validate(&data, None, 10).unwrap().shapes["text_file"], 3);
     }
 
@@ -192,6 +206,9 @@ mod tests {
         let data = Dataset::open(&[folder.path().to_owned()], DatasetOptions::default()).unwrap();
         let found = validate(&data, None, 10).unwrap();
         assert_eq!((found.records, found.broken_files.len()), (1, 1));
-        assert!(found.broken_files[0].contains("not readable as parquet"), "{found:?}");
+        assert!(
+            found.broken_files[0].contains("not readable as parquet"),
+            "{found:?}"
+        );
     }
 }

@@ -208,7 +208,14 @@ impl ChatTemplate {
             })?,
         };
         let placed = self.render(&with_placeholders(messages), &closed).ok();
-        encode_spoken(tokenizer, &text, placed.as_deref(), messages, &closed, turns)
+        encode_spoken(
+            tokenizer,
+            &text,
+            placed.as_deref(),
+            messages,
+            &closed,
+            turns,
+        )
     }
 
     /// How many of the first tokens of `prompt`, which is `messages` rendered, are the system message at their

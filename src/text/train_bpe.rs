@@ -172,8 +172,12 @@ pub fn train_bpe(
             spec.vocab_size
         )));
     }
-    let file = tokenizer.to_string(true).map_err(encode_error)?.into_bytes();
-    let config = serde_json::to_vec_pretty(&config(spec)).map_err(|error| train(error.to_string()))?;
+    let file = tokenizer
+        .to_string(true)
+        .map_err(encode_error)?
+        .into_bytes();
+    let config =
+        serde_json::to_vec_pretty(&config(spec)).map_err(|error| train(error.to_string()))?;
     let id = |name: &str| tokenizer.token_to_id(name);
     let tokenizer = Tokenizer::from_bytes(&file)?.with_ends(id(&spec.bos), id(&spec.eos))?;
     Ok(TrainedTokenizer {
@@ -243,12 +247,22 @@ mod tests {
     fn n5_round_trip_and_special_tokens() {
         let trained = trained();
         let tokenizer = trained.tokenizer();
-        for text in ["héllo wörld", "日本語 🙂👩‍👩‍👧 x", "a\n\n  b\t12345", "", " lead"] {
+        for text in [
+            "héllo wörld",
+            "日本語 🙂👩‍👩‍👧 x",
+            "a\n\n  b\t12345",
+            "",
+            " lead",
+        ] {
             let ids = tokenizer.encode(text, Specials::Literal).unwrap();
             assert_eq!(tokenizer.decode(&ids, Controls::Keep), text);
         }
         let names = BpeSpec::new(0);
-        let ids: Vec<_> = names.names().iter().map(|n| tokenizer.token_to_id(n)).collect();
+        let ids: Vec<_> = names
+            .names()
+            .iter()
+            .map(|n| tokenizer.token_to_id(n))
+            .collect();
         assert_eq!(ids, [Some(0), Some(1), Some(2), Some(3)]);
         for name in names.names() {
             let plain = tokenizer.encode(name, Specials::Literal).unwrap();
@@ -261,10 +275,15 @@ mod tests {
     #[test]
     fn numbers_are_cut_after_two_digits() {
         let trained = trained();
-        let ids = trained.tokenizer().encode("7400", Specials::Literal).unwrap();
+        let ids = trained
+            .tokenizer()
+            .encode("7400", Specials::Literal)
+            .unwrap();
         assert!(ids.len() >= 2);
         let longest = (0..320).map(|id| trained.tokenizer().token_bytes(id));
-        let digits = longest.filter(|b| b.iter().all(u8::is_ascii_digit)).map(|b| b.len());
+        let digits = longest
+            .filter(|b| b.iter().all(u8::is_ascii_digit))
+            .map(|b| b.len());
         assert_eq!(digits.max(), Some(2));
     }
 
@@ -277,7 +296,10 @@ mod tests {
         assert_eq!((read.bos(), read.eos()), (Some(0), Some(1)));
         let prompt = read.encode_prompt("the foxes").unwrap();
         assert_eq!(prompt.first(), Some(&0));
-        assert_eq!(prompt, trained.tokenizer().encode_prompt("the foxes").unwrap());
+        assert_eq!(
+            prompt,
+            trained.tokenizer().encode_prompt("the foxes").unwrap()
+        );
         let config = std::fs::read(folder.path().join("tokenizer_config.json")).unwrap();
         let config: serde_json::Value = serde_json::from_slice(&config).unwrap();
         let template = config["chat_template"].as_str().unwrap();

@@ -10,7 +10,11 @@ pub(crate) fn corpus(count: usize) -> Arc<Corpus> {
     let folder = tempfile::tempdir().unwrap();
     let lines = (0..count).fold(String::new(), |mut out, n| {
         let words = "word ".repeat(1 + n * 7 % 11);
-        writeln!(out, "{{\"prompt\": \"say {n}\", \"completion\": \"{words}\"}}").unwrap();
+        writeln!(
+            out,
+            "{{\"prompt\": \"say {n}\", \"completion\": \"{words}\"}}"
+        )
+        .unwrap();
         out
     });
     let data = dataset(folder.path(), "a.jsonl", &lines, DatasetOptions::default());
@@ -44,10 +48,22 @@ fn batches_fit_the_samples() {
         for Loaded { batch, .. } in all(&corpus, &options(packing), Cursor::default()) {
             let ends: Vec<usize> = batch.spans.iter().map(|(start, len)| start + len).collect();
             assert_eq!(ends.last(), Some(&batch.ids.len()));
-            assert!(batch.spans.iter().skip(1).zip(&ends).all(|((start, _), end)| start == end));
+            assert!(
+                batch
+                    .spans
+                    .iter()
+                    .skip(1)
+                    .zip(&ends)
+                    .all(|((start, _), end)| start == end)
+            );
             assert_eq!(batch.positions.len(), batch.ids.len());
             for (start, len) in &batch.spans {
-                assert!(batch.positions[*start..start + len].iter().copied().eq(0..*len as u32));
+                assert!(
+                    batch.positions[*start..start + len]
+                        .iter()
+                        .copied()
+                        .eq(0..*len as u32)
+                );
             }
             assert!(batch.rows <= 2 && batch.samples >= batch.rows);
             let objective = &batch.objective;
@@ -76,10 +92,19 @@ fn an_epoch_learns_everything_once() {
     let corpus = corpus(30);
     let learnt = corpus.report().learnt as usize;
     for packing in PACKINGS {
-        let options = BatchOptions { epochs: Some(1), ..options(packing) };
+        let options = BatchOptions {
+            epochs: Some(1),
+            ..options(packing)
+        };
         let plan = options.plan(&corpus, 0).unwrap();
-        let seen: usize = all(&corpus, &options, Cursor::default()).iter().map(|l| l.batch.objective.rows.len()).sum();
-        assert!(seen <= learnt && seen + plan.dropped_tokens as usize >= learnt, "{packing:?}");
+        let seen: usize = all(&corpus, &options, Cursor::default())
+            .iter()
+            .map(|l| l.batch.objective.rows.len())
+            .sum();
+        assert!(
+            seen <= learnt && seen + plan.dropped_tokens as usize >= learnt,
+            "{packing:?}"
+        );
         if packing != Packing::Chunks {
             assert_eq!(seen, learnt);
         }
@@ -105,12 +130,25 @@ proptest! {
 fn epochs_differ_when_shuffled_only() {
     let corpus = corpus(12);
     for shuffle in [true, false] {
-        let options = BatchOptions { shuffle, epochs: Some(2), ..options(Packing::BestFit) };
+        let options = BatchOptions {
+            shuffle,
+            epochs: Some(2),
+            ..options(Packing::BestFit)
+        };
         let loaded = all(&corpus, &options, Cursor::default());
-        let epoch = |n: u64| loaded.iter().filter(|l| l.cursor.epoch == n).map(|l| l.batch.ids.clone()).collect::<Vec<_>>();
+        let epoch = |n: u64| {
+            loaded
+                .iter()
+                .filter(|l| l.cursor.epoch == n)
+                .map(|l| l.batch.ids.clone())
+                .collect::<Vec<_>>()
+        };
         assert_eq!(epoch(0) != epoch(1), shuffle);
     }
-    let endless = BatchOptions { epochs: None, ..options(Packing::BestFit) };
+    let endless = BatchOptions {
+        epochs: None,
+        ..options(Packing::BestFit)
+    };
     let batches = Batches::new(corpus, endless, Cursor::default()).unwrap();
     let last = batches.take(100).last().unwrap().unwrap();
     assert!(last.cursor.epoch > 3);
@@ -122,20 +160,64 @@ fn a_cursor_of_other_data_or_options_is_refused() {
     let base = options(Packing::BestFit);
     let cursor = all(&one, &base, Cursor::default())[0].cursor.clone();
     let refused = |corpus: &Arc<Corpus>, options: BatchOptions, cursor: Cursor| {
-        matches!(Batches::new(corpus.clone(), options, cursor), Err(DataError::Cursor { .. }))
+        matches!(
+            Batches::new(corpus.clone(), options, cursor),
+            Err(DataError::Cursor { .. })
+        )
     };
     assert!(refused(&other, base.clone(), cursor.clone()));
-    assert!(refused(&one, BatchOptions { seed: 10, ..base.clone() }, cursor.clone()));
-    assert!(refused(&one, BatchOptions { packing: Packing::Chunks, ..base.clone() }, cursor.clone()));
-    assert!(refused(&one, base.clone(), Cursor { batch: 9999, ..cursor.clone() }));
-    assert!(!refused(&one, BatchOptions { epochs: Some(9), ..base }, cursor));
+    assert!(refused(
+        &one,
+        BatchOptions {
+            seed: 10,
+            ..base.clone()
+        },
+        cursor.clone()
+    ));
+    assert!(refused(
+        &one,
+        BatchOptions {
+            packing: Packing::Chunks,
+            ..base.clone()
+        },
+        cursor.clone()
+    ));
+    assert!(refused(
+        &one,
+        base.clone(),
+        Cursor {
+            batch: 9999,
+            ..cursor.clone()
+        }
+    ));
+    assert!(!refused(
+        &one,
+        BatchOptions {
+            epochs: Some(9),
+            ..base
+        },
+        cursor
+    ));
 }
 
 #[test]
 fn data_that_fill_no_batch_are_refused() {
     let corpus = corpus(2);
-    let options = BatchOptions { drop_last: true, rows: 50, ..options(Packing::BestFit) };
-    assert!(matches!(Batches::new(corpus.clone(), options, Cursor::default()), Err(DataError::Empty { .. })));
-    let bad = BatchOptions { rows: 0, ..self::options(Packing::BestFit) };
-    assert!(matches!(Batches::new(corpus, bad, Cursor::default()), Err(DataError::Option { .. })));
+    let options = BatchOptions {
+        drop_last: true,
+        rows: 50,
+        ..options(Packing::BestFit)
+    };
+    assert!(matches!(
+        Batches::new(corpus.clone(), options, Cursor::default()),
+        Err(DataError::Empty { .. })
+    ));
+    let bad = BatchOptions {
+        rows: 0,
+        ..self::options(Packing::BestFit)
+    };
+    assert!(matches!(
+        Batches::new(corpus, bad, Cursor::default()),
+        Err(DataError::Option { .. })
+    ));
 }

@@ -8,7 +8,10 @@ pub(crate) fn tokenizer() -> Tokenizer {
     static TRAINED: OnceLock<Tokenizer> = OnceLock::new();
     let make = || {
         let lines = (0..50).map(|n| format!("user and assistant talk about {n} small things\n"));
-        train_bpe(lines, &BpeSpec::new(300)).unwrap().tokenizer().clone()
+        train_bpe(lines, &BpeSpec::new(300))
+            .unwrap()
+            .tokenizer()
+            .clone()
     };
     TRAINED.get_or_init(make).clone()
 }
@@ -18,7 +21,11 @@ pub(crate) fn encoder(options: EncodeOptions) -> Encoder {
 }
 
 fn text_of(sample: &Sample, learnt: bool) -> String {
-    let side = sample.ids.iter().zip(&sample.learnt).filter(|(_, l)| **l == learnt);
+    let side = sample
+        .ids
+        .iter()
+        .zip(&sample.learnt)
+        .filter(|(_, l)| **l == learnt);
     let ids: Vec<TokenId> = side.map(|(id, _)| *id).collect();
     tokenizer().decode(&ids, Controls::Keep)
 }
@@ -33,12 +40,21 @@ fn pair(prompt: &str, completion: &str) -> Record {
 #[test]
 fn a_document_has_its_ends_and_is_learnt_whole() {
     let encoder = encoder(EncodeOptions::default());
-    let sample = encoder.encode(&Record::text("small things <|im_end|>")).unwrap();
-    assert_eq!((sample.ids.first(), sample.ids.last()), (Some(&0), Some(&1)));
+    let sample = encoder
+        .encode(&Record::text("small things <|im_end|>"))
+        .unwrap();
+    assert_eq!(
+        (sample.ids.first(), sample.ids.last()),
+        (Some(&0), Some(&1))
+    );
     assert!(sample.learnt.iter().all(|learnt| *learnt));
     assert!(!sample.ids.contains(&3));
     assert_eq!(sample.learnt_tokens(), sample.ids.len() - 1);
-    let passage = Record::Text { text: "a".into(), first: false, last: false };
+    let passage = Record::Text {
+        text: "a".into(),
+        first: false,
+        last: false,
+    };
     let ids = encoder.encode(&passage).unwrap().ids;
     assert!(!ids.contains(&0) && !ids.contains(&1));
 }
@@ -63,36 +79,77 @@ fn n6_a_chat_learns_the_assistants_turns() {
     let encoder = encoder(EncodeOptions::default());
     let sample = encoder.encode(&pair("2+2?", "4")).unwrap();
     assert_eq!(text_of(&sample, true), "4<|im_end|>");
-    assert_eq!(text_of(&sample, false), "<|im_start|>user\n2+2?<|im_end|>\n<|im_start|>assistant\n\n");
+    assert_eq!(
+        text_of(&sample, false),
+        "<|im_start|>user\n2+2?<|im_end|>\n<|im_start|>assistant\n\n"
+    );
     let turns = json!([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"},
         {"role": "tool", "content": "c"}, {"role": "assistant", "content": "d"}]);
-    let chat = Record::Chat { messages: serde_json::from_value(turns).unwrap(), tools: None };
-    assert_eq!(text_of(&encoder.encode(&chat).unwrap(), true), "b<|im_end|>d<|im_end|>");
+    let chat = Record::Chat {
+        messages: serde_json::from_value(turns).unwrap(),
+        tools: None,
+    };
+    assert_eq!(
+        text_of(&encoder.encode(&chat).unwrap(), true),
+        "b<|im_end|>d<|im_end|>"
+    );
 }
 
 /// Test N5, the part about prompts: what asks for a completion ends where the assistant begins.
 #[test]
 fn n5_a_prompt_ends_where_the_assistant_begins() {
     let chat = [Message::new(Role::User, "hi")];
-    let prompt = ChatTemplate::chatml().render_ids(&tokenizer(), &chat, &RenderOptions::default()).unwrap();
-    let start = tokenizer().encode("<|im_start|>assistant\n", Specials::Parse).unwrap();
+    let prompt = ChatTemplate::chatml()
+        .render_ids(&tokenizer(), &chat, &RenderOptions::default())
+        .unwrap();
+    let start = tokenizer()
+        .encode("<|im_start|>assistant\n", Specials::Parse)
+        .unwrap();
     assert!(prompt.ends_with(&start));
-    let sample = encoder(EncodeOptions::default()).encode(&pair("hi", "yes")).unwrap();
+    let sample = encoder(EncodeOptions::default())
+        .encode(&pair("hi", "yes"))
+        .unwrap();
     assert!(sample.ids.starts_with(&prompt));
 }
 
 #[test]
 fn what_a_template_would_leave_out_is_refused() {
-    let messages = vec![Message::new(Role::User, "a"), Message::new(Role::Assistant, "b")];
-    let tools = Record::Chat { messages: messages.clone(), tools: Some(json!([{"name": "f"}])) };
+    let messages = vec![
+        Message::new(Role::User, "a"),
+        Message::new(Role::Assistant, "b"),
+    ];
+    let tools = Record::Chat {
+        messages: messages.clone(),
+        tools: Some(json!([{"name": "f"}])),
+    };
     let encoder = encoder(EncodeOptions::default());
-    assert!(encoder.encode(&tools).unwrap_err().to_string().contains("tools"));
+    assert!(
+        encoder
+            .encode(&tools)
+            .unwrap_err()
+            .to_string()
+            .contains("tools")
+    );
     let mut calling = messages.clone();
     calling[1].tool_calls = Some(json!([{}]));
-    let calls = Record::Chat { messages: calling, tools: None };
-    assert!(encoder.encode(&calls).unwrap_err().to_string().contains("tool calls"));
+    let calls = Record::Chat {
+        messages: calling,
+        tools: None,
+    };
+    assert!(
+        encoder
+            .encode(&calls)
+            .unwrap_err()
+            .to_string()
+            .contains("tool calls")
+    );
     let bare = Encoder::new(tokenizer(), None, EncodeOptions::default()).unwrap();
-    assert!(bare.encode(&pair("a", "b")).unwrap_err().to_string().contains("has none"));
+    assert!(
+        bare.encode(&pair("a", "b"))
+            .unwrap_err()
+            .to_string()
+            .contains("has none")
+    );
     assert!(bare.encode(&Record::text("a")).is_ok());
 }
 
@@ -124,7 +181,11 @@ fn the_front_is_what_the_tokenizer_puts_around_a_prompt() {
     ] {
         let tokenizer = Tokenizer::from_vocab(vocab(add_bos, add_eos, eos)).unwrap();
         let encoder = Encoder::new(tokenizer, None, EncodeOptions::default()).unwrap();
-        assert_eq!(encoder.encode(&Record::text("ab")).unwrap().ids, ids, "{add_bos} {add_eos} {eos}");
+        assert_eq!(
+            encoder.encode(&Record::text("ab")).unwrap().ids,
+            ids,
+            "{add_bos} {add_eos} {eos}"
+        );
     }
 }
 

@@ -6,18 +6,29 @@ use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 use serde_json::json;
 
-/// Writes columns of texts under a schema, with the repetition and definition levels given.
-pub(crate) fn write(path: &Path, schema: &str, columns: &[(&[&[u8]], Option<(&[i16], &[i16])>)], groups: usize) {
+/// Texts, and where they are nested their repetition and definition levels.
+type Column<'a> = (&'a [&'a [u8]], Option<(&'a [i16], &'a [i16])>);
+
+/// Writes columns of texts under a schema.
+pub(crate) fn write(
+    path: &Path,
+    schema: &str,
+    columns: &[Column],
+    groups: usize,
+) {
     let schema = Arc::new(parse_message_type(schema).unwrap());
     let compression = parquet::basic::Compression::SNAPPY;
-    let properties = WriterProperties::builder().set_compression(compression).build();
+    let properties = WriterProperties::builder()
+        .set_compression(compression)
+        .build();
     let file = File::create(path).unwrap();
     let mut writer = SerializedFileWriter::new(file, schema, Arc::new(properties)).unwrap();
     for _ in 0..groups {
         let mut group = writer.next_row_group().unwrap();
         for (texts, levels) in columns {
             let mut column = group.next_column().unwrap().unwrap();
-            let values: Vec<ByteArray> = texts.iter().map(|t| ByteArray::from(t.to_vec())).collect();
+            let values: Vec<ByteArray> =
+                texts.iter().map(|t| ByteArray::from(t.to_vec())).collect();
             let ColumnWriter::ByteArrayColumnWriter(typed) = column.untyped() else {
                 panic!("a text column");
             };
@@ -39,14 +50,25 @@ fn rows_of_all_groups_are_objects() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.parquet");
     let schema = "message schema { REQUIRED BYTE_ARRAY text (UTF8); REQUIRED BYTE_ARRAY source; }";
-    write(&path, schema, &[(&[b"a", b"b"], None), (&[b"x", b"\xff"], None)], 2);
+    write(
+        &path,
+        schema,
+        &[(&[b"a", b"b"], None), (&[b"x", b"\xff"], None)],
+        2,
+    );
     let got = read(&path);
     assert_eq!(got.len(), 4);
     let third = got[2].as_ref().unwrap();
-    assert_eq!(third.body, Body::Fields(json!({"text": "a", "source": "x"})));
+    assert_eq!(
+        third.body,
+        Body::Fields(json!({"text": "a", "source": "x"}))
+    );
     assert!(third.place.to_string().ends_with("a.parquet: row 3"));
     let error = got[3].as_ref().unwrap_err().to_string();
-    assert!(error.contains("row 4: field `source`: is binary"), "{error}");
+    assert!(
+        error.contains("row 4: field `source`: is binary"),
+        "{error}"
+    );
 }
 
 #[test]

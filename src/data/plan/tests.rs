@@ -102,30 +102,59 @@ proptest! {
 
 #[test]
 fn a_seed_shuffles_rows_and_moves_the_cuts_of_later_epochs() {
-    let base = Layout { shuffle: true, ..layout(Packing::Chunks, 16, 2) };
+    let base = Layout {
+        shuffle: true,
+        ..layout(Packing::Chunks, 16, 2)
+    };
     let lengths = [1000];
     let of = |epoch| plan(&lengths, base, epoch);
     assert_eq!(of(0), of(0));
-    let starts = |plan: &Plan| -> Vec<u32> { plan.batches.iter().flatten().map(|row| row.pieces[0].from).collect() };
+    let starts = |plan: &Plan| -> Vec<u32> {
+        plan.batches
+            .iter()
+            .flatten()
+            .map(|row| row.pieces[0].from)
+            .collect()
+    };
     assert!(starts(&of(0)).iter().all(|from| from % 16 == 0));
     assert!(!starts(&of(0)).is_sorted());
-    let moved = (1..20).filter(|epoch| starts(&of(*epoch))[0] % 16 != 0).count();
+    let moved = (1..20)
+        .filter(|epoch| starts(&of(*epoch))[0] % 16 != 0)
+        .count();
     assert!(moved > 12, "{moved}");
-    let plain = plan(&lengths, Layout { shuffle: false, ..base }, 3);
+    let plain = plan(
+        &lengths,
+        Layout {
+            shuffle: false,
+            ..base
+        },
+        3,
+    );
     assert!(starts(&plain).is_sorted() && starts(&plain)[0] == 0);
 }
 
 #[test]
 fn a_sample_of_one_row_is_never_skipped_away() {
-    let base = Layout { shuffle: true, ..layout(Packing::Chunks, 16, 1) };
+    let base = Layout {
+        shuffle: true,
+        ..layout(Packing::Chunks, 16, 1)
+    };
     for length in 16..40 {
-        assert!((0..30).all(|epoch| !plan(&[length], base, epoch).batches.is_empty()), "{length}");
+        assert!(
+            (0..30).all(|epoch| !plan(&[length], base, epoch).batches.is_empty()),
+            "{length}"
+        );
     }
 }
 
 #[test]
 fn layouts_out_of_range_are_refused() {
-    for bad in [layout(Packing::Chunks, 1, 1), layout(Packing::BestFit, 8, 0), layout(Packing::Padding(0), 8, 1), layout(Packing::Padding(9), 8, 1)] {
+    for bad in [
+        layout(Packing::Chunks, 1, 1),
+        layout(Packing::BestFit, 8, 0),
+        layout(Packing::Padding(0), 8, 1),
+        layout(Packing::Padding(9), 8, 1),
+    ] {
         assert!(matches!(bad.check(), Err(DataError::Option { .. })));
     }
     assert!(layout(Packing::Padding(8), 8, 1).check().is_ok());

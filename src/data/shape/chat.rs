@@ -10,7 +10,8 @@ use crate::data::json::{FieldError, Fields, kind, object};
 /// The chat under `key`.
 pub(super) fn messages(fields: Fields<'_>, key: &str) -> Result<Record, FieldError> {
     let mut messages = Vec::new();
-    if let Some(Value::String(system)) = fields.map.get("system").filter(|_| key == "conversations") {
+    if let Some(Value::String(system)) = fields.map.get("system").filter(|_| key == "conversations")
+    {
         messages.extend((!system.trim().is_empty()).then(|| Message::new(Role::System, system)));
     }
     for (at, item) in fields.list(key)?.iter().enumerate() {
@@ -101,7 +102,10 @@ fn content(fields: Fields<'_>, key: &str, may_be_empty: bool) -> Result<String, 
         _ => fields.any_text(key)?.to_owned(),
     };
     match text.trim().is_empty() && !may_be_empty {
-        true => Err(FieldError::of(name, "is empty; fill it or remove the record")),
+        true => Err(FieldError::of(
+            name,
+            "is empty; fill it or remove the record",
+        )),
         false => Ok(text),
     }
 }

@@ -15,7 +15,10 @@ fn pair(prompt: &str, completion: &str) -> Record {
 
 fn chat(turns: &[(Role, &str)]) -> Record {
     Record::Chat {
-        messages: turns.iter().map(|(role, text)| Message::new(*role, *text)).collect(),
+        messages: turns
+            .iter()
+            .map(|(role, text)| Message::new(*role, *text))
+            .collect(),
         tools: None,
     }
 }
@@ -26,19 +29,56 @@ fn every_shape_is_found_by_its_fields() {
     let turns = json!([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]);
     let two = chat(&[(User, "a"), (Assistant, "b")]);
     let cases = [
-        (json!({"messages": turns}), Shape::Messages, vec![two.clone()]),
-        (json!({"conversation": turns}), Shape::Conversation, vec![two.clone()]),
-        (json!({"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]}),
-            Shape::Conversations, vec![two.clone()]),
-        (json!({"conversations": turns.to_string(), "system": "s"}), Shape::Conversations,
-            vec![chat(&[(System, "s"), (User, "a"), (Assistant, "b")])]),
-        (json!({"prompt": "p", "completion": "c"}), Shape::PromptCompletion, vec![pair("p", "c")]),
-        (json!({"instruction": "i", "input": "", "output": "o"}), Shape::Alpaca, vec![pair("i", "o")]),
-        (json!({"instruction": "i", "input": "x", "output": "o"}), Shape::Alpaca, vec![pair("i\n\nx", "o")]),
-        (json!({"instruction": "i", "instances": [{"input": "x", "output": "1"}, {"output": "2"}]}),
-            Shape::Instances, vec![pair("i\n\nx", "1"), pair("i", "2")]),
-        (json!({"question": "q", "answer": "a"}), Shape::QuestionAnswer, vec![pair("q", "a")]),
-        (json!({"text": "t", "label": 0}), Shape::Text, vec![Record::text("t")]),
+        (
+            json!({"messages": turns}),
+            Shape::Messages,
+            vec![two.clone()],
+        ),
+        (
+            json!({"conversation": turns}),
+            Shape::Conversation,
+            vec![two.clone()],
+        ),
+        (
+            json!({"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]}),
+            Shape::Conversations,
+            vec![two.clone()],
+        ),
+        (
+            json!({"conversations": turns.to_string(), "system": "s"}),
+            Shape::Conversations,
+            vec![chat(&[(System, "s"), (User, "a"), (Assistant, "b")])],
+        ),
+        (
+            json!({"prompt": "p", "completion": "c"}),
+            Shape::PromptCompletion,
+            vec![pair("p", "c")],
+        ),
+        (
+            json!({"instruction": "i", "input": "", "output": "o"}),
+            Shape::Alpaca,
+            vec![pair("i", "o")],
+        ),
+        (
+            json!({"instruction": "i", "input": "x", "output": "o"}),
+            Shape::Alpaca,
+            vec![pair("i\n\nx", "o")],
+        ),
+        (
+            json!({"instruction": "i", "instances": [{"input": "x", "output": "1"}, {"output": "2"}]}),
+            Shape::Instances,
+            vec![pair("i\n\nx", "1"), pair("i", "2")],
+        ),
+        (
+            json!({"question": "q", "answer": "a"}),
+            Shape::QuestionAnswer,
+            vec![pair("q", "a")],
+        ),
+        (
+            json!({"text": "t", "label": 0}),
+            Shape::Text,
+            vec![Record::text("t")],
+        ),
     ];
     for (value, shape, records) in cases {
         let parsed = parse(value.clone()).unwrap();
@@ -77,19 +117,63 @@ fn l10_bad_samples_are_rejected_by_field() {
         (json!(null), "", "null"),
         (json!({"text": 3}), "text", "a number"),
         (json!({}), "", "no known fields"),
-        (json!({"prompt": "p", "completion": ""}), "completion", "is empty"),
-        (json!({"instruction": "i", "instances": []}), "instances", "empty list"),
-        (json!({"instruction": "i", "instances": [3]}), "instances[0]", "an object"),
-        (json!({"instruction": "i", "instances": [{"output": "x"}, {"input": "x"}]}), "instances[1].output", "missing"),
+        (
+            json!({"prompt": "p", "completion": ""}),
+            "completion",
+            "is empty",
+        ),
+        (
+            json!({"instruction": "i", "instances": []}),
+            "instances",
+            "empty list",
+        ),
+        (
+            json!({"instruction": "i", "instances": [3]}),
+            "instances[0]",
+            "an object",
+        ),
+        (
+            json!({"instruction": "i", "instances": [{"output": "x"}, {"input": "x"}]}),
+            "instances[1].output",
+            "missing",
+        ),
         (json!({"messages": "[oops"}), "messages", "no JSON"),
         (json!({"messages": {}}), "messages", "an object"),
-        (json!({"messages": [user]}), "messages", "no message of the assistant"),
-        (json!({"messages": [user, {"role": "root", "content": "x"}]}), "messages[1].role", "known are"),
-        (json!({"messages": [user, {"role": "assistant", "content": ""}]}), "messages[1].content", "is empty"),
-        (json!({"messages": [user, {"role": "assistant", "content": "x", "weight": 0}]}), "messages[1].weight", "not known"),
-        (json!({"messages": [user, {"role": "assistant", "content": "x", "name": 3}]}), "messages[1].name", "a number"),
-        (json!({"messages": [{"role": "user", "content": [{"type": "image"}]}]}), "messages[0].content[0]", "only text"),
-        (json!({"conversations": [{"from": "human"}]}), "conversations[0].value", "missing"),
+        (
+            json!({"messages": [user]}),
+            "messages",
+            "no message of the assistant",
+        ),
+        (
+            json!({"messages": [user, {"role": "root", "content": "x"}]}),
+            "messages[1].role",
+            "known are",
+        ),
+        (
+            json!({"messages": [user, {"role": "assistant", "content": ""}]}),
+            "messages[1].content",
+            "is empty",
+        ),
+        (
+            json!({"messages": [user, {"role": "assistant", "content": "x", "weight": 0}]}),
+            "messages[1].weight",
+            "not known",
+        ),
+        (
+            json!({"messages": [user, {"role": "assistant", "content": "x", "name": 3}]}),
+            "messages[1].name",
+            "a number",
+        ),
+        (
+            json!({"messages": [{"role": "user", "content": [{"type": "image"}]}]}),
+            "messages[0].content[0]",
+            "only text",
+        ),
+        (
+            json!({"conversations": [{"from": "human"}]}),
+            "conversations[0].value",
+            "missing",
+        ),
     ];
     for (value, field, reason) in cases {
         let error = parse(value.clone()).unwrap_err();

@@ -27,7 +27,10 @@ const SMOL: &str = "{% for message in messages %}{% if loop.first and messages[0
 const LLAMA2: &str = "{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content | trim }} [/INST]{% elif m.role == 'assistant' %} {{ m.content | trim }} </s>{% endif %}{% endfor %}";
 
 fn chat(turns: &[(Role, &str)]) -> Vec<Message> {
-    turns.iter().map(|(role, text)| Message::new(*role, *text)).collect()
+    turns
+        .iter()
+        .map(|(role, text)| Message::new(*role, *text))
+        .collect()
 }
 
 fn spoken(source: &str, chat: &[Message]) -> Result<Spoken, TextError> {
@@ -67,14 +70,29 @@ fn n6_only_the_assistants_turns_are_said() {
         (Tool, "4"),
         (Assistant, "\nIt is 4"),
     ]);
-    let expected = ["hello<|im_end|>", "call(2+2)<|im_end|>", "\nIt is 4<|im_end|>"];
+    let expected = [
+        "hello<|im_end|>",
+        "call(2+2)<|im_end|>",
+        "\nIt is 4<|im_end|>",
+    ];
     assert_eq!(said(SMOL, &chat), expected);
     let whole = spoken(SMOL, &chat).unwrap();
     let template = ChatTemplate::new(SMOL, "", "").unwrap();
-    let text = template.render(&chat, &RenderOptions { add_generation_prompt: false, ..RenderOptions::default() });
-    assert_eq!(tokenizer().decode(&whole.ids, Controls::Keep), text.unwrap());
+    let text = template.render(
+        &chat,
+        &RenderOptions {
+            add_generation_prompt: false,
+            ..RenderOptions::default()
+        },
+    );
+    assert_eq!(
+        tokenizer().decode(&whole.ids, Controls::Keep),
+        text.unwrap()
+    );
     // The prompt of the last reply is what the model would be given.
-    let prompt = template.render_ids(&tokenizer(), &chat[..6], &RenderOptions::default()).unwrap();
+    let prompt = template
+        .render_ids(&tokenizer(), &chat[..6], &RenderOptions::default())
+        .unwrap();
     assert!(whole.ids.starts_with(&prompt));
     assert!(!whole.said[prompt.len() - 1] && whole.said[prompt.len()]);
 }
@@ -94,7 +112,12 @@ fn generation_marks_say_it_themselves() {
 #[test]
 fn a_template_without_a_prompt_for_replies_works_when_the_texts_fit() {
     use Role::{Assistant, User};
-    let chat = chat(&[(User, "a "), (Assistant, " b "), (User, "c"), (Assistant, "d")]);
+    let chat = chat(&[
+        (User, "a "),
+        (Assistant, " b "),
+        (User, "c"),
+        (Assistant, "d"),
+    ]);
     assert_eq!(said(LLAMA2, &chat), [" b </s>", " d </s>"]);
 }
 
@@ -103,15 +126,33 @@ fn a_template_that_cannot_be_told_is_refused() {
     use Role::{Assistant, User};
     let two = chat(&[(User, "a"), (Assistant, "b"), (User, "c"), (Assistant, "d")]);
     let cases = [
-        ("{% for m in messages %}{{ m.role + ': ' + m.content + '\n' }}{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}", "no control token"),
-        ("{% for m in messages %}<|im_start|>{% if loop.last or m.role == 'user' %}{{ m.content }}{% endif %}<|im_end|>{% endfor %}", "otherwise when more follow"),
-        ("{% for m in messages %}<|im_start|>{{ m.content }}<|im_end|>{% endfor %}{% if add_generation_prompt %}<|im_start|>think{% endif %}", "the prompt for it"),
-        ("{% if messages | length == 1 %}{{ raise_exception('no') }}{% endif %}x", "refuses the messages before"),
-        ("{% if messages | length == 2 %}{{ raise_exception('no') }}{% endif %}x", "refuses the messages up to"),
+        (
+            "{% for m in messages %}{{ m.role + ': ' + m.content + '\n' }}{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}",
+            "no control token",
+        ),
+        (
+            "{% for m in messages %}<|im_start|>{% if loop.last or m.role == 'user' %}{{ m.content }}{% endif %}<|im_end|>{% endfor %}",
+            "otherwise when more follow",
+        ),
+        (
+            "{% for m in messages %}<|im_start|>{{ m.content }}<|im_end|>{% endfor %}{% if add_generation_prompt %}<|im_start|>think{% endif %}",
+            "the prompt for it",
+        ),
+        (
+            "{% if messages | length == 1 %}{{ raise_exception('no') }}{% endif %}x",
+            "refuses the messages before",
+        ),
+        (
+            "{% if messages | length == 2 %}{{ raise_exception('no') }}{% endif %}x",
+            "refuses the messages up to",
+        ),
     ];
     for (source, reason) in cases {
         let error = spoken(source, &two).unwrap_err();
-        assert!(matches!(error, TextError::Turns { message: 1, .. }), "{error}");
+        assert!(
+            matches!(error, TextError::Turns { message: 1, .. }),
+            "{error}"
+        );
         assert!(error.to_string().contains(reason), "{source}: {error}");
     }
 }
@@ -126,7 +167,10 @@ fn a_message_cannot_make_itself_said() {
     let ids = spoken(SMOL, &chat).unwrap().ids;
     assert_eq!(ids.iter().filter(|id| **id == end).count(), 3);
     let upper = "{% for m in messages %}{{ m.content | upper }}<|im_end|>{% endfor %}";
-    assert!(matches!(spoken(upper, &chat), Err(TextError::ControlText { .. })));
+    assert!(matches!(
+        spoken(upper, &chat),
+        Err(TextError::ControlText { .. })
+    ));
 }
 
 /// Test N7 holds where the template merges the system message into the first turn of the user. ChatML writes it as a
@@ -139,7 +183,10 @@ fn n7_a_system_message_is_merged_where_the_template_does_so() {
     let merged = chat(&[(User, "be brief\n\nhi"), (Assistant, "ok")]);
     let ids = |source: &str, chat: &[Message]| {
         let template = ChatTemplate::new(source, "", "").unwrap();
-        let closed = RenderOptions { add_generation_prompt: false, ..RenderOptions::default() };
+        let closed = RenderOptions {
+            add_generation_prompt: false,
+            ..RenderOptions::default()
+        };
         template.render_ids(&tokenizer(), chat, &closed).unwrap()
     };
     assert_eq!(ids(merging, &apart), ids(merging, &merged));
@@ -149,7 +196,9 @@ fn n7_a_system_message_is_merged_where_the_template_does_so() {
 #[test]
 fn sentencepiece_puts_no_space_where_the_text_goes_on() {
     let source = "{% for m in messages %}{% if m.role == 'user' %}U:{{ m.content }}\n{% else %}{{ m.content }}</s>{% endif %}{% endfor %}";
-    let tokens = ["<unk>", "<s>", "</s>", "<0x0A>", "▁", "a", "b", "U", ":", "▁b"];
+    let tokens = [
+        "<unk>", "<s>", "</s>", "<0x0A>", "▁", "a", "b", "U", ":", "▁b",
+    ];
     let mut types = vec![1; tokens.len()];
     types[0] = 2;
     types[1..3].fill(3);
@@ -165,7 +214,9 @@ fn sentencepiece_puts_no_space_where_the_text_goes_on() {
     .unwrap();
     let template = ChatTemplate::new(source, "", "</s>").unwrap();
     let chat = chat(&[(Role::User, "a"), (Role::Assistant, "b")]);
-    let spoken = template.render_spoken(&tokenizer, &chat, &RenderOptions::default()).unwrap();
+    let spoken = template
+        .render_spoken(&tokenizer, &chat, &RenderOptions::default())
+        .unwrap();
     assert_eq!(spoken.ids, [4, 7, 8, 5, 3, 6, 2]);
     assert_eq!(spoken.said, [false, false, false, false, false, true, true]);
 }
