@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::ids::TokenId;
 use crate::text::{Controls, Tokenizer};
 
-use super::Sample;
+use super::{DataError, Dataset, Encoder, Place, Sample, Side};
 
 /// One token of a sample.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -34,17 +34,48 @@ pub struct Run {
 /// A sample to look at. Displayed, each run is a line that says `learnt` or `masked`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Preview {
+    /// Where the record stands; none for a sample out of a corpus.
+    pub place: Option<Place>,
+    /// Tokens at the end that are not shown.
+    pub left_out: usize,
     /// The tokens.
     pub tokens: Vec<PreviewToken>,
     /// The same in runs.
     pub runs: Vec<Run>,
-    /// How many tokens are learnt.
+    /// How many of them are learnt.
     pub learnt: usize,
 }
 
 impl Preview {
-    /// The preview of a sample.
-    pub fn new(sample: &Sample, tokenizer: &Tokenizer) -> Self {
+    /// The first `count` records of one side, encoded, with at most `max_tokens` tokens of each.
+    ///
+    /// # Errors
+    /// The first record that cannot be read or encoded.
+    pub fn of_dataset(
+        dataset: &Dataset,
+        side: Side,
+        encoder: &Encoder,
+        count: usize,
+        max_tokens: usize,
+    ) -> Result<Vec<Self>, DataError> {
+        let mut previews = Vec::new();
+        for located in dataset.records(side)?.take(count) {
+            let located = located?;
+            let sample = encoder.encode(&located.record);
+            let sample = sample.map_err(|source| DataError::Encode {
+                place: located.place.clone(),
+                source,
+            })?;
+            previews.push(Preview {
+                place: Some(located.place),
+                ..Preview::new(&sample, encoder.tokenizer(), max_tokens)
+            });
+        }
+        Ok(previews)
+    }
+
+    /// The preview of the first `max_tokens` tokens of a sample.
+    pub fn new(sample: &Sample, tokenizer: &Tokenizer, max_tokens: usize) -> Self {
         let text = |ids: &[TokenId]| {
             let bytes: Vec<u8> = ids
                 .iter()
@@ -54,7 +85,13 @@ impl Preview {
         };
         // The first token follows nothing, so no loss is taken there.
         let learnt = sample.learnt.iter().enumerate().map(|(at, l)| at > 0 && *l);
-        let pairs: Vec<(TokenId, bool)> = sample.ids.iter().copied().zip(learnt).collect();
+        let pairs: Vec<(TokenId, bool)> = sample
+            .ids
+            .iter()
+            .copied()
+            .zip(learnt)
+            .take(max_tokens)
+            .collect();
         let token = |(id, learnt): &(TokenId, bool)| PreviewToken {
             id: *id,
             label: if *learnt { i64::from(*id) } else { -100 },
@@ -69,6 +106,8 @@ impl Preview {
             }
         };
         Preview {
+            place: None,
+            left_out: sample.ids.len() - pairs.len(),
             tokens: pairs.iter().map(token).collect(),
             runs: pairs.chunk_by(|a, b| a.1 == b.1).map(run).collect(),
             learnt: pairs.iter().filter(|(_, learnt)| *learnt).count(),
@@ -78,10 +117,16 @@ impl Preview {
 
 impl fmt::Display for Preview {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(place) = &self.place {
+            writeln!(f, "{place}")?;
+        }
         writeln!(f, "{} tokens, {} learnt", self.tokens.len(), self.learnt)?;
         for run in &self.runs {
             let side = if run.learnt { "learnt" } else { "masked" };
             writeln!(f, "{side} {:>5} | {:?}", run.tokens, run.text)?;
+        }
+        if self.left_out > 0 {
+            writeln!(f, "and {} tokens more", self.left_out)?;
         }
         Ok(())
     }
@@ -90,8 +135,9 @@ impl fmt::Display for Preview {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::corpus::tests::dataset;
     use crate::data::encode::tests::{encoder, tokenizer};
-    use crate::data::{EncodeOptions, Record};
+    use crate::data::{DatasetOptions, EncodeOptions, Record};
 
     #[test]
     fn masked_labels_are_marked() {
@@ -100,7 +146,7 @@ mod tests {
             completion: "yés".into(),
         };
         let sample = encoder(EncodeOptions::default()).encode(&pair).unwrap();
-        let preview = Preview::new(&sample, &tokenizer());
+        let preview = Preview::new(&sample, &tokenizer(), 100);
         let runs: Vec<(bool, &str)> = preview
             .runs
             .iter()
@@ -129,8 +175,24 @@ mod tests {
             .encode(&Record::text("a"))
             .unwrap();
         assert_eq!(
-            Preview::new(&document, &tokenizer()).runs[0].text,
+            Preview::new(&document, &tokenizer(), 100).runs[0].text,
             "<|begin_of_text|>"
         );
+    }
+
+    #[test]
+    fn records_are_shown_with_their_place_and_what_is_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let lines = "{\"text\": \"small things\"}\n{\"text\": \"b\"}\noops\n";
+        let data = dataset(folder.path(), "a.jsonl", lines, DatasetOptions::default());
+        let encoder = encoder(EncodeOptions::default());
+        let show = |count| Preview::of_dataset(&data, Side::Whole, &encoder, count, 2);
+        let shown = show(2).unwrap();
+        assert_eq!((shown.len(), shown[0].tokens.len()), (2, 2));
+        let text = shown[0].to_string();
+        assert!(text.contains("a.jsonl:1\n2 tokens, 1 learnt"), "{text}");
+        assert!(text.contains(&format!("and {} tokens more", shown[0].left_out)));
+        assert!(shown[0].left_out > 0);
+        assert!(show(3).is_err());
     }
 }

@@ -10,12 +10,7 @@ use serde_json::json;
 type Column<'a> = (&'a [&'a [u8]], Option<(&'a [i16], &'a [i16])>);
 
 /// Writes columns of texts under a schema.
-pub(crate) fn write(
-    path: &Path,
-    schema: &str,
-    columns: &[Column],
-    groups: usize,
-) {
+pub(crate) fn write(path: &Path, schema: &str, columns: &[Column], groups: usize) {
     let schema = Arc::new(parse_message_type(schema).unwrap());
     let compression = parquet::basic::Compression::SNAPPY;
     let properties = WriterProperties::builder()

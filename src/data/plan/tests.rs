@@ -38,6 +38,24 @@ fn r2_a_row_that_is_exactly_full_is_not_held_back() {
     assert_eq!(chunked(&[12]), (3, 0));
 }
 
+/// Test R4: 2,048 copies of a dialogue in rows of 4,096 tokens, as many tokens each as three tokenizers make of it. For
+/// training in batches of 8 where only full ones count, for evaluation row by row; two processes halve both.
+#[test]
+fn r4_counts_of_packed_batches() {
+    for (tokens, train, kept) in [(35, 2, 17), (75, 4, 37), (61, 3, 30)] {
+        let lengths = [tokens; 2048];
+        let count = |rows, world| {
+            let layout = Layout {
+                drop_last: true,
+                ..layout(Packing::Chunks, 4096, rows)
+            };
+            plan(&lengths, layout, 0).share(0, world).len()
+        };
+        assert_eq!((count(8, 1), count(1, 1)), (train, kept));
+        assert_eq!((count(8, 2), count(1, 2)), (train / 2, kept / 2));
+    }
+}
+
 proptest! {
     /// Test R3: every row of chunks has exactly the context's tokens, and all tokens are there once, in order.
     #[test]
