@@ -112,8 +112,8 @@ impl Encoder {
 
     /// The sample of a record.
     ///
-    /// A text is what the tokenizer puts in front of a prompt, the text, and the token that ends a text, and all of it is
-    /// learnt; a passage of a document has the ends that it holds. Of a pair as text the completion and the end are
+    /// A text is what the tokenizer puts in front of a prompt, the text, and the token that ends a text, and all of it
+    /// is learnt; a passage of a document has the ends that it holds. Of a pair as text the completion and the end are
     /// learnt, of a chat what the assistant says with the tokens that end its turns. Control tokens that a text spells
     /// are plain text.
     ///

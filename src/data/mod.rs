@@ -1,9 +1,10 @@
 //! Data for training: from files of many shapes to batches of token ids.
 //!
 //! `source` → `record` → `encode` → `corpus` → `plan` → `loader`: a [`Dataset`] streams the [`Record`]s of files, an
-//! [`Encoder`] makes each a [`Sample`] of ids with a mask of what is learnt, a [`Corpus`] keeps the samples in a scratch
-//! file, a [`Plan`] says which of them make which row of an epoch, and a [`Loader`] reads the rows ahead on a thread of
-//! its own. A [`Cursor`] names a place in that sequence of batches; the same place gives the same batches again.
+//! [`Encoder`] makes each a [`Sample`] of ids with a mask of what is learnt, a [`Corpus`] keeps the samples in a
+//! scratch file, a [`Plan`] says which of them make which row of an epoch, and a [`Loader`] reads the rows ahead on a
+//! thread of its own. A [`Cursor`] names a place in that sequence of batches; the same place gives the same batches
+//! again.
 #![deny(
     clippy::unwrap_used,
     clippy::expect_used,

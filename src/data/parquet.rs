@@ -1,6 +1,7 @@
 //! Parquet files, row by row, one row group in memory.
 
 use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -25,15 +26,21 @@ pub(super) fn rows(
             reason,
         }
     };
-    let reader = SerializedFileReader::new(file).map_err(|error| damaged(error.to_string()))?;
-    let mut rows = (1..).zip(RowIter::from_file_into(Box::new(reader)));
+    let reader = guarded(|| SerializedFileReader::new(file).map_err(|error| error.to_string()));
+    let reader = reader.and_then(|reader| reader).map_err(&damaged)?;
+    let mut rows = RowIter::from_file_into(Box::new(reader));
+    let mut number = 0;
     let path = path.clone();
     let mut ended = false;
     Ok(std::iter::from_fn(move || {
         if ended {
             return None;
         }
-        let (number, row) = rows.next()?;
+        let row = match guarded(|| rows.next()) {
+            Ok(row) => row?.map_err(|error| error.to_string()),
+            Err(panicked) => Err(panicked),
+        };
+        number += 1;
         let place = Place::row(&path, number);
         Some(match row {
             Ok(row) => match object(row) {
@@ -47,12 +54,18 @@ pub(super) fn rows(
                     "is binary and not UTF-8; only text can be trained on",
                 )),
             },
-            Err(error) => {
+            Err(reason) => {
                 ended = true;
-                Err(damaged(format!("row {number}: {error}")))
+                Err(damaged(format!("row {number}: {reason}")))
             }
         })
     }))
+}
+
+/// The library checks some numbers of a file by assertions, so a damaged one panics. What it was reading is not used
+/// after that.
+fn guarded<T>(read: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(read)).map_err(|_| "its numbers do not fit each other".to_owned())
 }
 
 /// A row as JSON, or the name of the column that is no text.

@@ -29,6 +29,7 @@ mod pretokenizer;
 mod rebuild_bpe;
 mod rebuild_spm;
 mod spelling;
+mod spoken;
 mod stream;
 mod template;
 mod template_env;
@@ -40,9 +41,9 @@ mod vocab;
 
 pub use error::TextError;
 pub use message::{Message, Role};
+pub use spoken::Spoken;
 pub use stream::Detokenizer;
 pub use template::{ChatTemplate, EXTRA_ALLOWED, RenderOptions};
 pub use tokenizer::{Controls, MAX_TEXT_BYTES, Specials, Tokenizer};
 pub use train_bpe::{BpeSpec, TrainedTokenizer, train_bpe};
-pub use turns::Spoken;
 pub use vocab::{MAX_TOKEN_BYTES, MAX_VOCAB, Vocab, VocabModel};

@@ -8,12 +8,13 @@ use minijinja::value::{Serde, Value};
 
 use crate::ids::TokenId;
 
-use super::literal::{encode_after, encode_rendered, encode_spoken, with_placeholders};
+use super::literal::{encode_after, encode_rendered, with_placeholders};
+use super::spoken::{Spoken, encode_spoken};
 use super::template_env::{
     Bounded, Generation, MAX_OUTPUT, NAME, compile, has_generation_marks, strftime_now,
     template_error,
 };
-use super::turns::{self, Spoken};
+use super::turns;
 use super::{Message, Role, TextError, Tokenizer};
 
 /// Template arguments that a request may set beside the usual ones.

@@ -7,22 +7,6 @@ use crate::ids::TokenId;
 use super::template_env::{BEGIN, END};
 use super::{Message, Role, TextError};
 
-/// Ids of a chat, and which of them the assistant says.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Spoken {
-    /// The ids of the whole chat.
-    pub ids: Vec<TokenId>,
-    /// One an id: whether the assistant says it; what ends a turn counts, what the template writes after that does not.
-    pub said: Vec<bool>,
-}
-
-impl Spoken {
-    pub(super) fn extend(&mut self, ids: Vec<TokenId>, said: bool) {
-        self.said.resize(self.said.len() + ids.len(), said);
-        self.ids.extend(ids);
-    }
-}
-
 /// Byte ranges of a rendered chat, in order and apart.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Turns {

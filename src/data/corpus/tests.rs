@@ -1,6 +1,6 @@
 use super::*;
 use crate::data::encode::tests::{encoder, tokenizer};
-use crate::data::{DatasetOptions, EncodeOptions, Split, SplitBy};
+use crate::data::{DatasetOptions, EncodeOptions, Overlong, Record, Split, SplitBy};
 use crate::text::Controls;
 
 /// A dataset of one file.

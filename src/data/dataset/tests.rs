@@ -155,3 +155,21 @@ fn a_file_that_is_gone_is_an_error() {
     let got: Vec<_> = data.records(Side::Whole).unwrap().collect();
     assert!(got[0].is_err() && got[1].is_ok() && got.len() == 2);
 }
+
+proptest::proptest! {
+    /// Whatever a file holds, reading it ends, and every error names a place in it.
+    #[test]
+    fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(proptest::sample::select(b"{}[]\",:\n\r\t\xEF\xBB\xBF\xC3\xFF text1-a".to_vec()), 0..200), which in 0usize..5) {
+        let folder = tempfile::tempdir().unwrap();
+        let name = ["a.txt", "a.jsonl", "a.json", "a.csv", "a.tsv"][which];
+        std::fs::write(folder.path().join(name), &bytes).unwrap();
+        let options = DatasetOptions { separator: Some("text".to_owned()), ..DatasetOptions::default() };
+        let data = dataset(folder.path(), &[name], options);
+        for record in data.records(Side::Whole).unwrap().take(1000) {
+            match record {
+                Ok(located) => proptest::prop_assert!(!located.record.texts().is_empty()),
+                Err(error) => proptest::prop_assert!(error.to_string().contains(name), "{error}"),
+            }
+        }
+    }
+}

@@ -91,3 +91,28 @@ fn a_file_that_is_none_is_refused() {
     assert!(matches!(error, DataError::Damaged { .. }), "{error}");
     assert!(rows(&Path::new("none").into()).is_err());
 }
+
+#[test]
+fn a_damaged_file_ends_in_an_error_or_in_other_rows_but_not_in_a_panic() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.parquet");
+    let schema = "message schema { REQUIRED BYTE_ARRAY text (UTF8); }";
+    let texts: Vec<String> = (0..50).map(|n| format!("text {n}")).collect();
+    let texts: Vec<&[u8]> = texts.iter().map(|text| text.as_bytes()).collect();
+    write(&path, schema, &[(&texts, None)], 2);
+    let whole = std::fs::read(&path).unwrap();
+    let mut errors = 0;
+    for at in 0..whole.len() {
+        for change in [0x00, 0x7F, 0xFF] {
+            let mut damaged = whole.clone();
+            damaged[at] = change;
+            std::fs::write(&path, &damaged).unwrap();
+            let rows = rows(&path.as_path().into());
+            errors +=
+                usize::from(rows.is_err_and(|error| matches!(error, DataError::Damaged { .. })));
+            let read = super::rows(&path.as_path().into());
+            errors += read.map_or(0, |rows| rows.take(1000).filter(Result::is_err).count());
+        }
+    }
+    assert!(errors > whole.len() / 4, "{errors} of {}", whole.len());
+}

@@ -1,6 +1,6 @@
 use super::*;
 use crate::text::vocab::tests::bare;
-use crate::text::{ChatTemplate, Controls, RenderOptions, Tokenizer, Vocab, VocabModel};
+use crate::text::{ChatTemplate, Controls, RenderOptions, Spoken, Tokenizer, Vocab, VocabModel};
 
 /// Bytes that ASCII text needs, one merge of two line breaks, and the control tokens of ChatML.
 fn tokenizer() -> Tokenizer {
