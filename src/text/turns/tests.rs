@@ -6,10 +6,20 @@ use crate::text::{ChatTemplate, Controls, RenderOptions, Spoken, Tokenizer, Voca
 fn tokenizer() -> Tokenizer {
     let mut tokens: Vec<String> = (33u8..127).map(|b| char::from(b).to_string()).collect();
     let first = tokens.len();
-    let more = ["<|im_start|>", "<|im_end|>", "</s>", "Ġ", "Ċ", "ĊĊ"];
+    let more = [
+        "<|im_start|>",
+        "<|im_end|>",
+        "</s>",
+        "<|start_header_id|>",
+        "<|end_header_id|>",
+        "<|eot_id|>",
+        "Ġ",
+        "Ċ",
+        "ĊĊ",
+    ];
     tokens.extend(more.map(str::to_owned));
     let mut types = vec![1; tokens.len()];
-    types[first..first + 3].fill(3);
+    types[first..first + 6].fill(3);
     Tokenizer::from_vocab(Vocab {
         pre: Some("gpt-2".into()),
         tokens,
@@ -119,6 +129,21 @@ fn a_template_without_a_prompt_for_replies_works_when_the_texts_fit() {
         (Assistant, "d"),
     ]);
     assert_eq!(said(LLAMA2, &chat), [" b </s>", " d </s>"]);
+}
+
+/// The frame of Llama 3's templates: two line breaks after the header, trimmed texts, `<|eot_id|>` at the end.
+#[test]
+fn llama_3_ends_its_turns_with_eot() {
+    use Role::{Assistant, System, User};
+    let source = "{% for m in messages %}{{ '<|start_header_id|>' + m['role'] + '<|end_header_id|>\n\n' + m['content'] | trim + '<|eot_id|>' }}{% endfor %}{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}";
+    let chat = chat(&[
+        (System, "s"),
+        (User, "a"),
+        (Assistant, "\nb "),
+        (User, "c"),
+        (Assistant, "d"),
+    ]);
+    assert_eq!(said(source, &chat), ["b<|eot_id|>", "d<|eot_id|>"]);
 }
 
 #[test]
