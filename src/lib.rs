@@ -12,6 +12,7 @@
 //! | [`kv`] | what a KV head keeps, and what it costs |
 //! | [`store`] | models on disk: pull, verify, read |
 //! | [`eval`], [`load`] | what a model's answers are worth, and what a server bears |
+//! | [`data`] | training data: records, ids with masks, rows, batches |
 //! | [`sched`] | who runs in the next step |
 //! | [`llama`] | the model on tch |
 //! | [`runtime`] | the actors |
@@ -35,6 +36,8 @@ pub mod eval;
 pub mod kv;
 pub mod sample;
 pub mod store;
+
+pub mod data;
 
 pub mod load;
 pub mod sched;

@@ -5,11 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Lower to higher. Modules of one line do not import each other.
-const LAYERS: [&[&str]; 10] = [
+const LAYERS: [&[&str]; 11] = [
     &["ids", "tls", "units", "kernels"],
     &["telemetry"],
     &["text"],
     &["sample", "kv", "store", "eval"],
+    &["data"],
     &["sched", "load"],
     &["llama"],
     &["runtime"],
@@ -19,8 +20,9 @@ const LAYERS: [&[&str]; 10] = [
 ];
 
 /// Who alone may name a library.
-const OWNERS: [(&str, &[&str]); 17] = [
+const OWNERS: [(&str, &[&str]); 18] = [
     ("plotters", &["eval"]),
+    ("parquet", &["data"]),
     ("tch", &["llama"]),
     ("actix", &["runtime", "cli"]),
     ("actix_web", &["http"]),

@@ -148,4 +148,28 @@ pub enum TextError {
         /// The names that would do.
         allowed: String,
     },
+    /// A template from which the assistant's own words cannot be told.
+    #[error(
+        "chat template: cannot tell what the assistant says in message {message}: {reason}; use a template with {{% generation %}} marks"
+    )]
+    Turns {
+        /// The message, counted from 0.
+        message: usize,
+        /// What does not fit.
+        reason: &'static str,
+    },
+    /// A tokenizer cannot be trained as asked.
+    #[error("cannot train a tokenizer: {reason}")]
+    Train {
+        /// Why not, and what to change.
+        reason: String,
+    },
+    /// A file of the tokenizer cannot be written.
+    #[error("cannot write {}: {source}; check the folder and its permissions", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
 }

@@ -99,7 +99,7 @@ fn encode_marked(
 }
 
 /// Parts of a request that templates place where they cannot be told from their own text.
-fn refuse_hidden_controls(
+pub(super) fn refuse_hidden_controls(
     tokenizer: &Tokenizer,
     messages: &[Message],
     options: &RenderOptions,
@@ -148,12 +148,12 @@ fn spelled_in(tokenizer: &Tokenizer, value: &serde_json::Value) -> bool {
     }
 }
 
-fn control_text(place: String) -> TextError {
+pub(super) fn control_text(place: String) -> TextError {
     TextError::ControlText { place }
 }
 
 /// Blank messages stay, since templates ask whether there is a text at all.
-fn with_placeholders(messages: &[Message]) -> Vec<Message> {
+pub(super) fn with_placeholders(messages: &[Message]) -> Vec<Message> {
     let mut marked = messages.to_vec();
     for (at, message) in marked.iter_mut().enumerate() {
         if !message.content.trim().is_empty() {
@@ -165,7 +165,11 @@ fn with_placeholders(messages: &[Message]) -> Vec<Message> {
 
 /// Ranges of `text` that the template wrote, or `None` when it did more to a message than to trim
 /// it.
-fn template_parts(marked: &str, text: &str, messages: &[Message]) -> Option<Vec<Range<usize>>> {
+pub(super) fn template_parts(
+    marked: &str,
+    text: &str,
+    messages: &[Message],
+) -> Option<Vec<Range<usize>>> {
     let mut sections = marked.split(OPEN);
     let first = sections.next()?;
     let mut rest = text.strip_prefix(first)?;
@@ -188,7 +192,7 @@ fn template_parts(marked: &str, text: &str, messages: &[Message]) -> Option<Vec<
 }
 
 /// Byte range and id of each control token in the template's own parts of `text`.
-fn controls_within(
+pub(super) fn controls_within(
     tokenizer: &Tokenizer,
     text: &str,
     parts: Vec<Range<usize>>,

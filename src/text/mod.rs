@@ -1,6 +1,7 @@
 //! Text to token ids and back: the tokenizer (from a `tokenizer.json` or from a vocabulary out of a
 //! model file), the chat template that writes messages the way a model was trained on, and the
-//! detokenizer that streams an answer without ever showing half a character.
+//! detokenizer that streams an answer without ever showing half a character. For training: which
+//! tokens of a chat are the assistant's, and a byte-level BPE of one's own.
 //!
 //! Text from a client is untrusted: it is encoded with [`Specials::Literal`], so that writing
 //! `<|im_end|>` in a message never ends the message.
@@ -28,16 +29,21 @@ mod pretokenizer;
 mod rebuild_bpe;
 mod rebuild_spm;
 mod spelling;
+mod spoken;
 mod stream;
 mod template;
 mod template_env;
 mod tokenizer;
 mod tokenizer_file;
+mod train_bpe;
+mod turns;
 mod vocab;
 
 pub use error::TextError;
 pub use message::{Message, Role};
+pub use spoken::Spoken;
 pub use stream::Detokenizer;
 pub use template::{ChatTemplate, EXTRA_ALLOWED, RenderOptions};
 pub use tokenizer::{Controls, MAX_TEXT_BYTES, Specials, Tokenizer};
+pub use train_bpe::{BpeSpec, TrainedTokenizer, train_bpe};
 pub use vocab::{MAX_TOKEN_BYTES, MAX_VOCAB, Vocab, VocabModel};

@@ -8,8 +8,13 @@ use minijinja::value::{Serde, Value};
 
 use crate::ids::TokenId;
 
-use super::literal::{encode_after, encode_rendered};
-use super::template_env::{Bounded, MAX_OUTPUT, NAME, compile, strftime_now, template_error};
+use super::literal::{encode_after, encode_rendered, with_placeholders};
+use super::spoken::{Spoken, encode_spoken};
+use super::template_env::{
+    Bounded, Generation, MAX_OUTPUT, NAME, compile, has_generation_marks, strftime_now,
+    template_error,
+};
+use super::turns;
 use super::{Message, Role, TextError, Tokenizer};
 
 /// Template arguments that a request may set beside the usual ones.
@@ -63,6 +68,8 @@ impl Default for RenderOptions {
 #[derive(Debug, Clone)]
 pub struct ChatTemplate {
     env: Environment<'static>,
+    /// The same with signs where `{% generation %}` begins and ends; for templates that have it.
+    marked: Option<Environment<'static>>,
     source: String,
     bos: String,
     eos: String,
@@ -74,9 +81,14 @@ impl ChatTemplate {
     /// # Errors
     /// [`TextError::TemplateSize`], or [`TextError::Template`] with the line that does not parse.
     pub fn new(source: &str, bos: &str, eos: &str) -> Result<Self, TextError> {
-        let env = compile(source)?;
+        let env = compile(source, Generation::Plain)?;
+        let marked = match has_generation_marks(source) {
+            true => Some(compile(source, Generation::Marked)?),
+            false => None,
+        };
         Ok(ChatTemplate {
             env,
+            marked,
             source: source.into(),
             bos: bos.into(),
             eos: eos.into(),
@@ -108,7 +120,16 @@ impl ChatTemplate {
         messages: &[Message],
         options: &RenderOptions,
     ) -> Result<String, TextError> {
-        let template = self.env.get_template(NAME).map_err(template_error)?;
+        self.render_by(&self.env, messages, options)
+    }
+
+    fn render_by(
+        &self,
+        env: &Environment<'static>,
+        messages: &[Message],
+        options: &RenderOptions,
+    ) -> Result<String, TextError> {
+        let template = env.get_template(NAME).map_err(template_error)?;
         let context = self.context(messages, options)?;
         let mut out = Bounded::default();
         let rendered = template.render_captured_to(context, &mut out).map(|_| ());
@@ -156,6 +177,46 @@ impl ChatTemplate {
     ) -> Result<Vec<TokenId>, TextError> {
         let render = |messages: &[Message]| self.render(messages, options);
         encode_after(tokenizer, messages, reply, options, render)
+    }
+
+    /// Ids of a whole chat, and which of them the assistant says: its replies and calls with the token that ends the
+    /// turn, for training. Where the template has `{% generation %}` marks they tell; else a turn is what the template
+    /// adds to the prompt that asks for it. Each turn is encoded apart from what precedes it, as it is when a model
+    /// answers. `add_generation_prompt` of the options plays no part.
+    ///
+    /// # Errors
+    /// Those of [`ChatTemplate::render_ids`]; [`TextError::Turns`] with the message where the assistant's own words
+    /// cannot be told from the rest.
+    pub fn render_spoken(
+        &self,
+        tokenizer: &Tokenizer,
+        messages: &[Message],
+        options: &RenderOptions,
+    ) -> Result<Spoken, TextError> {
+        let closed = RenderOptions {
+            add_generation_prompt: false,
+            ..options.clone()
+        };
+        let text = self.render(messages, &closed)?;
+        let turns = match &self.marked {
+            Some(env) => turns::by_marks(&self.render_by(env, messages, &closed)?, &text)?,
+            None => turns::by_prompts(messages, &text, |messages, add_generation_prompt| {
+                let options = RenderOptions {
+                    add_generation_prompt,
+                    ..options.clone()
+                };
+                self.render(messages, &options)
+            })?,
+        };
+        let placed = self.render(&with_placeholders(messages), &closed).ok();
+        encode_spoken(
+            tokenizer,
+            &text,
+            placed.as_deref(),
+            messages,
+            &closed,
+            turns,
+        )
     }
 
     /// How many of the first tokens of `prompt`, which is `messages` rendered, are the system message at their

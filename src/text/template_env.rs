@@ -18,6 +18,9 @@ use super::TextError;
 
 /// Name of the one template of an environment.
 pub(super) const NAME: &str = "chat";
+/// Stand where the assistant's words begin and end in a rendering by [`Generation::Marked`]: private-use characters.
+pub(super) const BEGIN: char = '\u{10F8F3}';
+pub(super) const END: char = '\u{10F8F4}';
 /// Most bytes of a template's source; published ones stay below 32 KiB.
 pub(super) const MAX_SOURCE: usize = 256 << 10;
 /// Most bytes of its output.
@@ -27,9 +30,29 @@ const FUEL: u64 = 5_000_000;
 const MAX_DEPTH: usize = 100;
 const MAX_INDENT: usize = 16;
 
+/// What becomes of `{% generation %}`, which marks what to train on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Generation {
+    /// Nothing is written.
+    Plain,
+    /// [`BEGIN`] and [`END`] are written.
+    Marked,
+}
+
+/// Whether a template says what the assistant writes.
+pub(super) fn has_generation_marks(source: &str) -> bool {
+    matches!(with_generation(source, Generation::Marked), Cow::Owned(marked) if marked.contains(BEGIN_INCLUDE))
+}
+
+const BEGIN_INCLUDE: &str = "include 'generation begins'";
+const END_INCLUDE: &str = "include 'generation ends'";
+
 /// Compiles a template as transformers does: blocks trimmed, Python's string methods, loop
 /// controls, `tojson` as `json.dumps` writes, `raise_exception`.
-pub(super) fn compile(source: &str) -> Result<Environment<'static>, TextError> {
+pub(super) fn compile(
+    source: &str,
+    generation: Generation,
+) -> Result<Environment<'static>, TextError> {
     if source.len() > MAX_SOURCE {
         return Err(TextError::TemplateSize {
             part: "source",
@@ -51,7 +74,13 @@ pub(super) fn compile(source: &str) -> Result<Environment<'static>, TextError> {
             Err(Error::new(ErrorKind::InvalidOperation, reason))
         },
     );
-    let source = without_generation_marks(source).into_owned();
+    let source = with_generation(source, generation).into_owned();
+    if generation == Generation::Marked {
+        for (name, sign) in [("generation begins", BEGIN), ("generation ends", END)] {
+            env.add_template_owned(name, sign.to_string())
+                .map_err(template_error)?;
+        }
+    }
     env.add_template_owned(NAME, source)
         .map_err(template_error)?;
     Ok(env)
@@ -83,9 +112,13 @@ pub(super) fn strftime_now(now: SystemTime) -> Value {
     })
 }
 
-/// `{% generation %}` marks what to train on; when rendering it means nothing, so it becomes an
-/// `if` that is always true.
-fn without_generation_marks(source: &str) -> Cow<'_, str> {
+/// The source with `{% generation %}` as a block that is known: an `if` that is always true, or the inclusion of a sign.
+/// Both trim the white space around them as the block itself would.
+fn with_generation(source: &str, generation: Generation) -> Cow<'_, str> {
+    let (begin, end) = match generation {
+        Generation::Plain => ("if true", "endif"),
+        Generation::Marked => (BEGIN_INCLUDE, END_INCLUDE),
+    };
     if !source.contains("generation") {
         return Cow::Borrowed(source);
     }
@@ -100,8 +133,8 @@ fn without_generation_marks(source: &str) -> Cow<'_, str> {
         };
         let signs = |c: char| c == '-' || c == '+' || c.is_whitespace();
         let body = match body.trim_matches(signs) {
-            mark @ "generation" => body.replacen(mark, "if true", 1),
-            mark @ "endgeneration" => body.replacen(mark, "endif", 1),
+            mark @ "generation" => body.replacen(mark, begin, 1),
+            mark @ "endgeneration" => body.replacen(mark, end, 1),
             _ => body.to_owned(),
         };
         out.extend(["{%", &body, "%}"]);
@@ -190,7 +223,7 @@ mod tests {
     use std::time::Duration;
 
     fn render(source: &str, context: Value) -> Result<String, String> {
-        let env = compile(source).map_err(|error| error.to_string())?;
+        let env = compile(source, Generation::Plain).map_err(|error| error.to_string())?;
         env.get_template(NAME)
             .unwrap()
             .render(context)
@@ -248,7 +281,7 @@ mod tests {
     fn work_and_size_are_bounded() {
         let long = "x".repeat(MAX_SOURCE + 1);
         assert!(matches!(
-            compile(&long),
+            compile(&long, Generation::Plain),
             Err(TextError::TemplateSize { part: "source", .. })
         ));
         let spin = "{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}";
