@@ -5,13 +5,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Lower to higher. Modules of one line do not import each other.
-const LAYERS: [&[&str]; 10] = [
+const LAYERS: [&[&str]; 11] = [
     &["ids", "tls", "units", "kernels"],
     &["telemetry"],
     &["text"],
     &["sample", "kv", "store", "eval"],
     &["sched", "load"],
     &["llama"],
+    &["train"],
     &["runtime"],
     &["http"],
     &["config"],
