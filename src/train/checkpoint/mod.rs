@@ -16,6 +16,8 @@ mod error;
 mod model_file;
 mod state;
 mod synced;
+#[cfg(test)]
+mod tests;
 
 pub use adapter::{load_adapter, read_adapter_spec, save_adapter};
 pub use error::CheckpointError;

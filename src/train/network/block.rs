@@ -2,10 +2,11 @@
 
 use super::linear::{Compute, Linear, Scratch as LinearScratch};
 use super::tensor::Tensor;
-use crate::kernels::{
-    Aligned, Causal, causal_attention, causal_attention_backward, gate, gate_backward, rms_norm,
-    rms_norm_backward, rotate_back, rotate_rows,
+use crate::kernels::training::{
+    Causal, causal_attention, causal_attention_backward, gate_backward, rms_norm_backward,
+    rotate_back,
 };
+use crate::kernels::{Aligned, gate, rms_norm, rotate_rows};
 use crate::llama::ModelConfig;
 
 /// The weights of one block.

@@ -2,7 +2,8 @@
 
 use super::linear::Compute;
 use super::tensor::Tensor;
-use crate::kernels::{Aligned, cross_entropy};
+use crate::kernels::Aligned;
+use crate::kernels::training::cross_entropy;
 
 /// Bytes of logits that are in memory at once, unless one row is larger.
 const LOGITS: usize = 64 << 20;

@@ -4,7 +4,8 @@ use super::Drawn;
 use super::lora::{self, Adapter};
 use super::processor::Processor;
 use super::tensor::Tensor;
-use crate::kernels::{Aligned, Arithmetic};
+use crate::kernels::Aligned;
+use crate::kernels::training::Arithmetic;
 
 /// `y = x · Wᵀ + b`, plus what adapters add.
 #[derive(Debug)]

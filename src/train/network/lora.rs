@@ -9,7 +9,8 @@ use super::dropout::Dropout;
 use super::parameter::Role;
 use super::processor::Processor;
 use super::tensor::{Held, Piece, Tensor};
-use crate::kernels::{Aligned, Arithmetic, Strided, gemm, scale};
+use crate::kernels::Aligned;
+use crate::kernels::training::{Arithmetic, Strided, gemm, scale};
 
 /// PEFT's word for all linears but the head.
 const ALL: &str = "all-linear";

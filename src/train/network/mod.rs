@@ -17,6 +17,8 @@ mod pass;
 mod processor;
 mod source;
 mod tensor;
+#[cfg(test)]
+pub(crate) mod tests;
 
 pub use error::NetworkError;
 pub use lora::LoraSpec;
@@ -32,7 +34,8 @@ use linear::Compute;
 use tensor::Tensor;
 
 use crate::ids::TokenId;
-use crate::kernels::{Aligned, rms_norm, rms_norm_backward};
+use crate::kernels::training::rms_norm_backward;
+use crate::kernels::{Aligned, rms_norm};
 use crate::llama::{ModelConfig, Part, Rope};
 use crate::store::Checkpoint;
 

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::NetworkError;
 use super::lora::LoraSpec;
-use crate::kernels::Arithmetic;
+use crate::kernels::training::Arithmetic;
 use crate::llama::ModelConfig;
 
 /// What products compute in. The residual stream, norms, softmax, losses and the weights that an optimizer moves are

@@ -2,7 +2,8 @@
 
 use super::parameter::{Parameter, ParameterMut, Role};
 use super::processor::Processor;
-use crate::kernels::{Aligned, Arithmetic, Strided, gemm};
+use crate::kernels::Aligned;
+use crate::kernels::training::{Arithmetic, Strided, gemm};
 use crate::store::quant::{self, DType};
 
 /// Values that are widened together: 4 MiB, which stay in the caches until they are used.

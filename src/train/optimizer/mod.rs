@@ -3,6 +3,8 @@
 mod error;
 mod muon;
 mod state;
+#[cfg(test)]
+mod tests;
 
 pub use error::OptimizerError;
 pub use state::Saved;
@@ -10,7 +12,7 @@ pub use state::Saved;
 use serde::{Deserialize, Serialize};
 
 use super::network::{Parameter, ParameterMut, Processor, Role};
-use crate::kernels::{AdamW, adamw, sum_of_squares};
+use crate::kernels::training::{AdamW, adamw, sum_of_squares};
 use state::State;
 
 /// Which rule moves what. The rates of a step come with the step.

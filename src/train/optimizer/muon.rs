@@ -1,7 +1,8 @@
 //! Muon: momentum whose matrix is made orthogonal (<https://kellerjordan.github.io/posts/muon/>), by the polynomials of
 //! Polar Express (<https://arxiv.org/abs/2505.16932>), which bring small singular values up faster than fixed ones.
 
-use crate::kernels::{Aligned, Arithmetic, Strided, gemm, sum_of_squares};
+use crate::kernels::Aligned;
+use crate::kernels::training::{Arithmetic, Strided, gemm, sum_of_squares};
 use crate::train::network::{ParameterMut, Processor};
 
 /// `a, b, c` of `a·X + b·(XXᵀ)X + c·(XXᵀ)²X`, one after the other; from table 1 of the paper, for singular values from
@@ -90,7 +91,7 @@ pub(super) fn orthogonal(
     let norm = sum_of_squares(level, pool, x).sqrt() as f32;
     // A matrix of zeros stays one; one that is not finite, too, and the caller has seen its norm.
     let shrink = 1.0 / (norm * MARGIN + 1e-6);
-    crate::kernels::scale(level, pool, x, shrink);
+    crate::kernels::training::scale(level, pool, x, shrink);
     // The smaller of XXᵀ and XᵀX.
     let small = rows.min(cols);
     let flip = rows > cols;
