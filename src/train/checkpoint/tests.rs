@@ -197,7 +197,7 @@ fn adapters_are_written_as_peft_names_them() {
     let config: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(
         (&config["peft_type"], &config["lora_alpha"]),
-        (&json!("LORA"), &json!(6.0))
+        (&json!("LORA"), &json!(6))
     );
     let targets = json!(["down_proj", "o_proj", "q_proj", "up_proj", "v_proj"]);
     assert_eq!(config["target_modules"], targets);

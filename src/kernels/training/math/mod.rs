@@ -190,7 +190,7 @@ mod tests {
                     }
                 }
                 let floats = &from[8..8 + M::LANES];
-                assert_eq!(math.sum(x), floats.iter().sum());
+                assert_eq!(math.sum(x), floats.iter().sum::<f32>());
                 assert_eq!(math.largest(x), floats[M::LANES - 1]);
                 let x = math.mul(math.splat(-1.0), math.max(x, math.splat(0.0)));
                 math.store(to.as_mut_ptr(), math.exp(x));
