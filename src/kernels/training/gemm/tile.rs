@@ -7,6 +7,7 @@
 use super::super::math::{Math, Work};
 use super::multiplier::Multiplier;
 use crate::kernels::lanes::Lanes;
+use crate::kernels::line::Line;
 
 /// Sets or adds to `out`, rows `step` apart, the products of packed rows and packed columns over some of their depth.
 pub(in super::super) struct Product<'a> {
@@ -132,36 +133,26 @@ impl Tile {
                 }
             }
         }
-        let (rows, cols) = self.present;
-        if rows == R && cols == V * lanes {
-            for i in 0..R {
-                for j in 0..V {
-                    // SAFETY: the caller's.
-                    unsafe {
-                        let to = out.start.add(i * out.step + j * lanes);
-                        let mut sum = sums[i][j];
-                        if out.add {
-                            sum = vectors.add(vectors.load(to), sum);
-                        }
-                        vectors.store(to, sum);
-                    }
-                }
-            }
-            return;
-        }
+        // Through memory: to be indexed by what is present, the sums would have to be there all along.
+        let mut words = [[Line::default(); V]; R];
         for i in 0..R {
             for j in 0..V {
-                if i < rows {
-                    let left = cols - j * lanes;
-                    // SAFETY: the caller's.
-                    unsafe {
-                        let to = out.start.add(i * out.step + j * lanes);
-                        let mut sum = sums[i][j];
-                        if out.add {
-                            sum = vectors.add(vectors.load_first(to, left), sum);
-                        }
-                        vectors.store_first(to, sum, left);
+                // SAFETY: a line is as long as the longest vector.
+                unsafe { vectors.store(words[i][j].0.as_mut_ptr(), sums[i][j]) };
+            }
+        }
+        let (rows, cols) = self.present;
+        for (i, words) in words[..rows].iter().enumerate() {
+            for (j, words) in words.iter().enumerate() {
+                let left = cols - j * lanes;
+                // SAFETY: the caller's, and as above.
+                unsafe {
+                    let to = out.start.add(i * out.step + j * lanes);
+                    let mut sum = vectors.load(words.0.as_ptr());
+                    if out.add {
+                        sum = vectors.add(vectors.load_first(to, left), sum);
                     }
+                    vectors.store_first(to, sum, left);
                 }
             }
         }
