@@ -36,7 +36,7 @@ pub(super) struct Assembly<'a> {
     pub(super) config: &'a ModelConfig,
     pub(super) options: &'a NetworkOptions,
     pub(super) linears: u64,
-    /// Names of all linears, for the patterns of adapters.
+    /// Names of all linears above the frozen layers, for the patterns of adapters.
     pub(super) names: Vec<String>,
 }
 
@@ -196,16 +196,13 @@ impl Assembly<'_> {
             let name = linear_name(part);
             let number = self.linears;
             self.linears += 1;
-            if let Some(lora) = self
-                .options
-                .lora
-                .as_ref()
-                .filter(|lora| lora.selects(&name))
-            {
-                let drawn = (self.options.seed, number);
-                adapters.push(Adapter::new(lora, &name, (at, rows, cols), drawn));
+            if layer >= self.options.freeze.layers {
+                if let Some(lora) = self.options.lora.as_ref().filter(|l| l.selects(&name)) {
+                    let drawn = (self.options.seed, number);
+                    adapters.push(Adapter::new(lora, &name, (at, rows, cols), drawn));
+                }
+                self.names.push(name);
             }
-            self.names.push(name);
             at += rows;
         }
         Ok(Linear {

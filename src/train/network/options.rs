@@ -33,7 +33,7 @@ impl Precision {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Freeze {
-    /// The first so many blocks.
+    /// The first so many blocks, which get no adapters either.
     pub layers: usize,
     /// The embedding, and with it a head that is tied to it.
     pub embeddings: bool,

@@ -70,8 +70,7 @@ fn n13_adamw_equals_its_definition() {
             let wide: Vec<f64> = gradient.iter().map(|g| f64::from(*g) * 0.5).collect();
             let mut parameters = [alone(role, &[37], &mut values, &mut gradient)];
             adamw.step(&mut parameters, rates(), 0.5).unwrap();
-            for index in 0..37 {
-                let g = wide[index];
+            for (index, &g) in wide.iter().enumerate() {
                 first[index] = 0.9 * first[index] + 0.1 * g;
                 second[index] = 0.999 * second[index] + 0.001 * g * g;
                 let mean = first[index] / (1.0 - 0.9f64.powi(step as i32));

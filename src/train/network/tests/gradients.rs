@@ -87,6 +87,24 @@ fn every_gradient_of_adapters_equals_its_difference_and_the_base_has_none() {
 }
 
 #[test]
+fn adapters_above_frozen_layers_learn_and_below_there_are_none() {
+    let frozen = NetworkOptions {
+        lora: lora(0.0),
+        freeze: Freeze {
+            layers: 1,
+            embeddings: false,
+        },
+        ..options()
+    };
+    let network = lively(&minute_config(), true, frozen);
+    let parameters = network.parameters();
+    let mut adapters = parameters.iter().filter(|p| p.role == Role::Adapter);
+    assert!(adapters.all(|p| p.name.contains(".layers.1.")));
+    drop(parameters);
+    assert!(check(network) > 0);
+}
+
+#[test]
 fn every_gradient_above_frozen_layers_equals_its_difference() {
     for (layers, embeddings) in [(1, true), (2, true), (1, false)] {
         let frozen = NetworkOptions {
