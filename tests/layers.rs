@@ -13,6 +13,7 @@ const LAYERS: [&[&str]; 11] = [
     &["data"],
     &["sched", "load"],
     &["llama"],
+    &["train"],
     &["runtime"],
     &["http"],
     &["config"],

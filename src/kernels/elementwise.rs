@@ -299,7 +299,7 @@ impl Row for Gate {
 /// `x = n ln 2 + r` with `|r| <= ln 2 / 2`, and a polynomial in `r` (Cephes' `expf`, <https://www.netlib.org/cephes/>),
 /// without branches and calls, so that the compiler can vectorise it.
 #[inline(always)]
-fn exp(x: f32) -> f32 {
+pub(super) fn exp(x: f32) -> f32 {
     /// Its last bit is worth 1, so adding it rounds to the nearest integer and leaves that in the low bits.
     const ROUNDER: f32 = 12_582_912.0;
     const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];

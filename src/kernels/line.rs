@@ -47,6 +47,13 @@ impl<'a, T> Shared<'a, T> {
         self.len
     }
 
+    /// Where element `i` lies, or the end of the slice. What is written there must be nobody else's.
+    pub(super) fn at(&self, i: usize) -> *mut T {
+        assert!(i <= self.len);
+        // SAFETY: in bounds of the slice.
+        unsafe { self.start.add(i) }
+    }
+
     /// # Safety
     ///
     /// Nobody else has taken any of these elements.

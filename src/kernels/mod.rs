@@ -23,6 +23,7 @@ mod quantize;
 mod rotate;
 mod rows;
 mod steps;
+pub mod training;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 

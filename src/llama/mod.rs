@@ -30,6 +30,10 @@ mod state;
 pub mod testing;
 mod weights;
 
+pub(crate) use names::Part;
+pub(crate) use rope::Rope;
+pub(crate) use weights::straight_rows;
+
 pub use bench::{BenchLine, BenchSpec, bench};
 pub use config::{ModelConfig, RopeScaling};
 pub use device::{Compute, describe, set_threads};

@@ -1,8 +1,8 @@
 //! What the two formats call the same tensors.
 
 /// A tensor of the family.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Part {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Part {
     Embedding,
     FinalNorm,
     Head,
@@ -19,7 +19,7 @@ pub(super) enum Part {
 
 impl Part {
     /// Its name without `.weight` or `.bias`.
-    pub(super) fn name(self, gguf: bool) -> String {
+    pub(crate) fn name(self, gguf: bool) -> String {
         let (layer, gguf_name, hf_name) = match self {
             Part::Embedding => (None, "token_embd", "model.embed_tokens"),
             Part::FinalNorm => (None, "output_norm", "model.norm"),

@@ -6,14 +6,14 @@ use super::{ModelConfig, RopeScaling};
 
 /// How far keys and queries turn with every position.
 #[derive(Debug)]
-pub(super) struct Rope {
+pub(crate) struct Rope {
     /// Radians a position, by pair of dimensions.
     frequencies: Vec<f64>,
 }
 
 impl Rope {
     /// `factors` divide the frequencies, where a file carries them.
-    pub(super) fn new(config: &ModelConfig, factors: Option<&[f32]>) -> Self {
+    pub(crate) fn new(config: &ModelConfig, factors: Option<&[f32]>) -> Self {
         let mut frequencies = frequencies(config);
         for (frequency, &factor) in frequencies.iter_mut().zip(factors.unwrap_or_default()) {
             *frequency /= f64::from(factor);
@@ -57,7 +57,7 @@ impl Rope {
     }
 
     /// Cosines and sines of one position, on the host; as the tables have them.
-    pub(super) fn position(&self, position: usize) -> (Vec<f32>, Vec<f32>) {
+    pub(crate) fn position(&self, position: usize) -> (Vec<f32>, Vec<f32>) {
         let angle = |frequency: &f64| (position as f32 * *frequency as f32).sin_cos();
         let (sin, cos): (Vec<f32>, Vec<f32>) = self.frequencies.iter().map(angle).unzip();
         (cos, sin)

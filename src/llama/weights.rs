@@ -75,7 +75,7 @@ impl<'a> Weights<'a> {
         let bytes = self.checkpoint.bytes(&name)?;
         let mut matrix = Matrix::from_blocks(format, rows, cols, bytes)
             .map_err(|error| LlamaError::Packing(format!("{name}: {error}")))?;
-        if let Some(order) = self.straight_rows(part, rows) {
+        if let Some(order) = straight_rows(self.config, part, rows) {
             matrix.permute_rows(&order);
         }
         Ok(Some(matrix))
@@ -99,25 +99,6 @@ impl<'a> Weights<'a> {
         }
         let tensor = self.straighten(part, self.read(&name, &[size])?)?;
         Ok(Some(Vec::try_from(tensor)?))
-    }
-
-    /// The order of rows that [`Weights::straighten`] makes: row `i` comes from the `i`-th of these.
-    fn straight_rows(&self, part: Part, rows: usize) -> Option<Vec<usize>> {
-        let heads = match part {
-            Part::Query(_) => self.config.heads,
-            Part::Key(_) => self.config.kv_heads,
-            _ => return None,
-        };
-        if !self.config.interleaved_rope {
-            return None;
-        }
-        let dim = rows / heads;
-        let half = dim / 2;
-        let row = |index: usize| {
-            let (head, inside) = (index / dim, index % dim);
-            head * dim + 2 * (inside % half) + inside / half
-        };
-        Some((0..rows).map(row).collect())
     }
 
     /// The bias of `part`, when the file has one.
@@ -182,6 +163,26 @@ impl<'a> Weights<'a> {
             .f_transpose(1, 2)?
             .f_reshape(shape)?)
     }
+}
+
+/// The order of rows that turns the rows of `part` as a file of this configuration stores them into those that rotate
+/// by halves: row `i` comes from the `i`-th of these. `None` when they lie so already.
+pub(crate) fn straight_rows(config: &ModelConfig, part: Part, rows: usize) -> Option<Vec<usize>> {
+    let heads = match part {
+        Part::Query(_) => config.heads,
+        Part::Key(_) => config.kv_heads,
+        _ => return None,
+    };
+    if !config.interleaved_rope {
+        return None;
+    }
+    let dim = rows / heads;
+    let half = dim / 2;
+    let row = |index: usize| {
+        let (head, inside) = (index / dim, index % dim);
+        head * dim + 2 * (inside % half) + inside / half
+    };
+    Some((0..rows).map(row).collect())
 }
 
 /// Bytes of a tensor.

@@ -89,6 +89,22 @@ impl Safetensors {
         Ok(open)
     }
 
+    /// Maps and checks one file, whatever its name; there is no configuration then.
+    ///
+    /// # Errors
+    /// As [`Safetensors::open`].
+    pub fn open_file(path: &Path) -> Result<Safetensors, StoreError> {
+        let mut open = Safetensors {
+            path: path.to_path_buf(),
+            config: Value::Null,
+            shards: Vec::new(),
+            tensors: BTreeMap::new(),
+            read: AtomicU64::new(0),
+        };
+        open.add(path, None)?;
+        Ok(open)
+    }
+
     /// Maps one shard and takes up the tensors that the index, if there is one, expects in it.
     fn add(
         &mut self,

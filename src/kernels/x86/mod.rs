@@ -3,6 +3,7 @@
 mod amx;
 mod avx2;
 mod avx512;
+mod bfloat16;
 mod element;
 mod halves;
 mod logits;
@@ -14,14 +15,17 @@ mod values;
 
 pub(super) use avx2::Avx2;
 pub(super) use avx512::Avx512;
+pub(super) use bfloat16::Bfloat16;
 pub(super) use halves::{BLOCK as TILES_BLOCK, Blocks, Halves, HalvesWork, Operands, STEP, TILE};
+pub(super) use simd::Simd;
+pub(super) use softmax::exp;
 pub(super) use tiled::{PackRows, Tiled, halves_of, lines};
 
 use std::ops::Range;
 
 use super::rows::RowsRef;
 use super::steps::{self, Packed, Steps, Weights};
-use simd::{Simd, Work};
+use simd::Work;
 
 /// Rows that stay in the nearest caches while several parts of a group, or several tiles of columns, read them.
 const BLOCK: usize = 128;

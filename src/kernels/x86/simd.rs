@@ -5,7 +5,7 @@ use crate::kernels::lanes::Lanes;
 pub(super) use crate::kernels::lanes::Work;
 
 /// Registers of an instruction set of x86-64. [`Lanes::LANES`] divides [`LANES`](crate::kernels::steps::LANES).
-pub(super) trait Simd: Lanes {
+pub(in crate::kernels) trait Simd: Lanes {
     /// The most queries whose sums fit into registers together; at most 4.
     const GROUP: usize;
     /// The most vectors of sums that the values of a tile may hold in registers.

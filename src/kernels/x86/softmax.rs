@@ -59,7 +59,7 @@ impl<S: Simd> Work<S> for Exponentials<'_> {
 ///
 /// `x = n ln 2 + r` with `|r| <= ln 2 / 2`, and a polynomial in `r` (Cephes' `expf`, <https://www.netlib.org/cephes/>).
 #[inline(always)]
-fn exp<S: Simd>(simd: S, x: S::Vector) -> S::Vector {
+pub(in crate::kernels) fn exp<S: Simd>(simd: S, x: S::Vector) -> S::Vector {
     /// `ln 2` in two parts, of which the first has so few digits that its product with `n` is exact.
     const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
     const SMALLEST: f32 = -87.336_54;
