@@ -14,6 +14,7 @@
 //! | [`eval`], [`load`] | what a model's answers are worth, and what a server bears |
 //! | [`sched`] | who runs in the next step |
 //! | [`llama`] | the model on tch |
+//! | [`train`] | recipes, runs and what is told of them |
 //! | [`runtime`] | the actors |
 //! | [`http`] | the APIs |
 //! | [`config`] | settings and where each came from |
@@ -40,6 +41,8 @@ pub mod load;
 pub mod sched;
 
 pub mod llama;
+
+pub mod train;
 
 pub mod runtime;
 

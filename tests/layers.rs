@@ -5,13 +5,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Lower to higher. Modules of one line do not import each other.
-const LAYERS: [&[&str]; 10] = [
+const LAYERS: [&[&str]; 11] = [
     &["ids", "tls", "units", "kernels"],
     &["telemetry"],
     &["text"],
     &["sample", "kv", "store", "eval"],
     &["sched", "load"],
     &["llama"],
+    &["train"],
     &["runtime"],
     &["http"],
     &["config"],
@@ -19,7 +20,7 @@ const LAYERS: [&[&str]; 10] = [
 ];
 
 /// Who alone may name a library.
-const OWNERS: [(&str, &[&str]); 17] = [
+const OWNERS: [(&str, &[&str]); 20] = [
     ("plotters", &["eval"]),
     ("tch", &["llama"]),
     ("actix", &["runtime", "cli"]),
@@ -37,6 +38,9 @@ const OWNERS: [(&str, &[&str]); 17] = [
     ("clap", &["cli"]),
     ("opentelemetry", &["telemetry"]),
     ("sd_notify", &["runtime"]),
+    ("crc32c", &["train"]),
+    ("prost", &["train"]),
+    ("yaml_rust2", &["train"]),
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {

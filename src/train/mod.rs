@@ -1,0 +1,8 @@
+//! Training: recipes, plans, runs and what is told of them.
+//!
+//! [`recipe`] reads the one file that says all of a run. [`plan`] fills in what it leaves open, from the stage and the
+//! shape of the model ([`scaling`]), and [`schedule`] says the learning rate of each step. [`runs`] keeps what a run
+//! leaves on disk, [`record`] writes its log, [`early_stop`] and [`watchdog`] end it, [`progress`] and [`report`] show it.
+
+pub mod recipe;
+pub mod runs;

@@ -1,0 +1,5 @@
+//! What runs leave on disk.
+
+mod name;
+
+pub use name::{BadRunId, RunId, is_name};
