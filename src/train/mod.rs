@@ -4,5 +4,10 @@
 //! shape of the model ([`scaling`]), and [`schedule`] says the learning rate of each step. [`runs`] keeps what a run
 //! leaves on disk, [`record`] writes its log, [`early_stop`] and [`watchdog`] end it, [`progress`] and [`report`] show it.
 
+pub mod early_stop;
+pub mod plan;
 pub mod recipe;
 pub mod runs;
+pub mod scaling;
+pub mod schedule;
+pub mod watchdog;
