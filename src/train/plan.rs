@@ -513,7 +513,7 @@ mod tests {
         // As many as nanochat's model of this depth.
         assert_eq!(plan.steps, 2520);
         assert_eq!(plan.rates.matrix_lr, Some(0.02));
-        assert_eq!((plan.schedule.warmup, plan.schedule.warmdown), (40, 1637));
+        assert_eq!((plan.schedule.warmup, plan.schedule.warmdown), (40, 1638));
         let keys: Vec<&str> = plan.filled.iter().map(|filled| filled.key).collect();
         assert_eq!(
             keys,
