@@ -6,7 +6,10 @@
 
 pub mod early_stop;
 pub mod plan;
+pub mod progress;
 pub mod recipe;
+pub mod record;
+pub mod report;
 pub mod runs;
 pub mod scaling;
 pub mod schedule;
