@@ -15,7 +15,7 @@
 //! | [`data`] | training data: records, ids with masks, rows, batches |
 //! | [`sched`] | who runs in the next step |
 //! | [`llama`] | the model on tch |
-//! | [`train`] | the model with gradients, optimizers, checkpoints |
+//! | [`train`] | recipes, runs, the model with gradients, optimizers, checkpoints |
 //! | [`runtime`] | the actors |
 //! | [`http`] | the APIs |
 //! | [`config`] | settings and where each came from |

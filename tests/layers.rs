@@ -21,7 +21,7 @@ const LAYERS: [&[&str]; 11] = [
 ];
 
 /// Who alone may name a library.
-const OWNERS: [(&str, &[&str]); 18] = [
+const OWNERS: [(&str, &[&str]); 21] = [
     ("plotters", &["eval"]),
     ("parquet", &["data"]),
     ("tch", &["llama"]),
@@ -40,6 +40,9 @@ const OWNERS: [(&str, &[&str]); 18] = [
     ("clap", &["cli"]),
     ("opentelemetry", &["telemetry"]),
     ("sd_notify", &["runtime"]),
+    ("crc32c", &["train"]),
+    ("prost", &["train"]),
+    ("yaml_rust2", &["train"]),
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {

@@ -36,6 +36,7 @@ pub use gate::{GATE, gate};
 pub use haystack::{Haystack, HaystackError};
 pub use heat::{HeatMap, Measure, heat_map};
 pub use interval::wilson;
+pub use markup::escape;
 pub use mean::Estimate;
 pub use panels::{Mark, Panel, Scale, Series, panels};
 pub use plot::PlotError;

@@ -83,7 +83,12 @@ impl Home {
         self.root.join("run")
     }
 
-    /// Makes the folder and all of the above, readable by the user alone.
+    /// Training runs, one folder each; made with the first of them.
+    pub fn runs(&self) -> PathBuf {
+        self.root.join("runs")
+    }
+
+    /// Makes the folder and all of the above but that of runs, readable by the user alone.
     ///
     /// # Errors
     /// If one cannot be made.

@@ -10,7 +10,7 @@
 
 pub mod catalog;
 pub mod checkpoint;
-mod disk;
+pub mod disk;
 pub mod error;
 pub mod gguf;
 mod hf_folder;
