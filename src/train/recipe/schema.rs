@@ -20,6 +20,21 @@ pub struct Key {
     schema: Json,
 }
 
+impl Key {
+    /// The row of the key in a table of them, in Markdown.
+    pub fn row(&self) -> String {
+        let default = match &self.default {
+            Json::Null => "absent".to_owned(),
+            value => format!("`{value}`"),
+        };
+        let looks = self.looks.replace('|', "\\|");
+        format!(
+            "| `{}` | {looks} | {default} | {} |",
+            self.path, self.meaning
+        )
+    }
+}
+
 /// All keys, in the order of the sections and their fields.
 #[derive(Debug, Clone)]
 pub struct Keys {

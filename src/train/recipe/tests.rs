@@ -457,3 +457,16 @@ fn every_key_says_what_it_is_for_and_optional_ones_show_an_example() {
     }
     assert!(keys.all.len() > 80, "{}", keys.all.len());
 }
+
+#[test]
+fn the_page_on_training_has_every_key_as_it_is() {
+    let page = include_str!("../../../docs/training.md");
+    let missing: Vec<String> = Keys::new().all.iter().map(Key::row).collect();
+    let missing: Vec<&String> = missing.iter().filter(|row| !page.contains(*row)).collect();
+    let missing: Vec<&str> = missing.into_iter().map(String::as_str).collect();
+    assert!(
+        missing.is_empty(),
+        "docs/training.md lacks these rows:\n{}",
+        missing.join("\n")
+    );
+}
