@@ -33,6 +33,7 @@ mod run;
 mod serve;
 mod signals;
 mod tokenize;
+mod train;
 
 use exit::Exit;
 use flags::Global;
@@ -102,6 +103,8 @@ enum Command {
     Calibrate(calibrate::Args),
     /// Measure what bounding the KV cache costs: perplexity, needles, RULER, dialogues
     Eval(Box<eval::Args>),
+    /// Train a model from a recipe, and look at and steer the runs
+    Train(train::Args),
     /// Time prefill and decoding
     Bench(bench::Args),
     /// Put a server of the OpenAI API under load; exit code 1 when a goal is broken
@@ -147,6 +150,7 @@ fn dispatch(Cli { global, command }: Cli) -> anyhow::Result<Exit> {
         Some(Command::Perplexity(args)) => perplexity::run(&global, &args),
         Some(Command::Calibrate(args)) => calibrate::run(&global, &args),
         Some(Command::Eval(args)) => eval::run(&global, &args),
+        Some(Command::Train(args)) => train::run(&global, &args),
         Some(Command::Bench(args)) => bench::run(&global, &args),
         Some(Command::Loadtest(args)) => loadtest::run(&global, &args),
         Some(Command::Config(args)) => config::run(&global, &args),

@@ -105,6 +105,17 @@ impl Tokenizer {
         }))
     }
 
+    /// The tokenizer as `tokenizer.json` has it, which [`Tokenizer::from_bytes`] reads.
+    ///
+    /// # Errors
+    /// [`TextError::Train`] when the library cannot write it.
+    pub fn to_json(&self) -> Result<String, TextError> {
+        let text = self.0.parsing.to_string(true);
+        text.map_err(|error| TextError::Train {
+            reason: format!("the tokenizer cannot be written: {error}"),
+        })
+    }
+
     /// The same tokenizer with other `bos` and `eos` tokens.
     ///
     /// # Errors

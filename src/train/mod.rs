@@ -18,4 +18,5 @@ pub mod report;
 pub mod runs;
 pub mod scaling;
 pub mod schedule;
+pub mod trainer;
 pub mod watchdog;
