@@ -185,11 +185,11 @@ mod tests {
                 let root = (mean + f64::from(eps)).sqrt();
                 for i in 0..width {
                     dw[i] += dy(i) * x(i) / root;
-                    for j in 0..width {
+                    for (j, weight) in weight.iter().enumerate() {
                         // d (x_j / root) / d x_i
                         let same = if i == j { 1.0 / root } else { 0.0 };
                         let slope = same - x(j) * x(i) / (width as f64 * root.powi(3));
-                        dx[at(i)] += dy(j) * f64::from(weight[j]) * slope;
+                        dx[at(i)] += dy(j) * f64::from(*weight) * slope;
                     }
                 }
             }

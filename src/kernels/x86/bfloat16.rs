@@ -55,6 +55,10 @@ impl Bfloat16 {
     #[inline(always)]
     pub(in crate::kernels) fn dot(self, a: __m512, b: __m512, sums: __m512) -> __m512 {
         // SAFETY: the features were detected, and a vector of 32 halves is as wide as one of 16 words.
-        unsafe { _mm512_dpbf16_ps(sums, std::mem::transmute(a), std::mem::transmute(b)) }
+        unsafe {
+            let a = std::mem::transmute::<__m512, __m512bh>(a);
+            let b = std::mem::transmute::<__m512, __m512bh>(b);
+            _mm512_dpbf16_ps(sums, a, b)
+        }
     }
 }

@@ -30,6 +30,12 @@ const ROWS: usize = 160;
 /// Words of columns that are packed at a time: a share of the last cache.
 const PACKED: usize = 1 << 21;
 
+/// Words of the depth that are packed at a time, at most, so that there are many columns beside each other.
+const LONG: usize = 2048;
+
+/// Panels of columns that are packed by one part: what it reads of a row of the matrix should be long.
+const PANELS: usize = 4;
+
 thread_local! {
     /// The columns of the product that this thread calls.
     static COLUMNS: RefCell<Aligned> = RefCell::default();
@@ -103,91 +109,131 @@ struct Gemm<'a> {
 
 impl Job for Gemm<'_> {
     fn run<P: Multiplier>(self, multiplier: P) {
-        let words = self.a.cols().div_ceil(P::DEEP);
+        let depth = self.a.cols();
+        let words = depth.div_ceil(P::DEEP);
         // Cuts of the depth that are as even as can be.
-        let cuts = words.div_ceil(DEPTH);
-        let cut = words.div_ceil(cuts) * P::DEEP;
-        let width = (PACKED / words).max(P::COLUMNS) / P::COLUMNS * P::COLUMNS;
+        let cut = words.div_ceil(words.div_ceil(DEPTH));
+        let long = words.min(LONG / cut * cut);
+        let width = (PACKED / long / P::COLUMNS * P::COLUMNS).max(P::COLUMNS);
         COLUMNS.with_borrow_mut(|columns| {
             for left in (0..self.b.cols()).step_by(width) {
-                let width = width.min(self.b.cols() - left);
-                let b = self.b.cut((0, self.b.rows()), (left, width));
-                self.columns(multiplier, b, left, cut, columns);
+                for top in (0..depth).step_by(long * P::DEEP) {
+                    let long = (long * P::DEEP).min(depth - top);
+                    let width = width.min(self.b.cols() - left);
+                    let turn = Turn {
+                        gemm: &self,
+                        a: self.a.cut((0, self.a.rows()), (top, long)),
+                        b: self.b.cut((top, long), (left, width)),
+                        left,
+                        cut: cut * P::DEEP,
+                        add: self.add || top > 0,
+                    };
+                    turn.run(multiplier, columns);
+                }
             }
         });
     }
 }
 
-impl Gemm<'_> {
-    /// Multiplies with columns `b` of the right side, the first of which is `left`, in cuts of the depth.
-    fn columns<P: Multiplier>(
-        &self,
-        multiplier: P,
-        b: Strided<'_>,
-        left: usize,
-        cut: usize,
-        columns: &mut Aligned,
-    ) {
-        let (depth, width) = (b.rows(), b.cols());
-        let panels = width.div_ceil(P::COLUMNS);
-        let cuts = depth.div_ceil(cut);
-        let packed = columns.take(packed_len::<P>(width, P::COLUMNS, depth));
-        let cut_at = |i: usize| (i * cut, cut.min(depth - i * cut));
-        // The cuts follow each other, and in each of them its panels.
-        let before = |i: usize| packed_len::<P>(width, P::COLUMNS, i * cut);
-        let shared = Shared::new(packed);
-        self.pool.run(panels * cuts, |part| {
-            let (i, j) = (part / panels, part % panels);
-            let at = cut_at(i);
-            let panel = packed_len::<P>(P::COLUMNS, P::COLUMNS, at.1);
-            let first = j * P::COLUMNS;
-            let from = b.cut(at, (first, P::COLUMNS.min(width - first)));
-            let start = before(i) + j * panel;
-            // SAFETY: every part has a panel of its own.
-            let to = unsafe { shared.part(start..start + panel) };
-            multiplier.run(Pack::<true> {
-                from: from.transposed(),
-                to,
-            });
-        });
+/// Some of the depth of both sides, and some columns of the right one, the first of which is `left`.
+struct Turn<'a> {
+    gemm: &'a Gemm<'a>,
+    a: Strided<'a>,
+    b: Strided<'a>,
+    left: usize,
+    /// Numbers of the depth that are multiplied at a time.
+    cut: usize,
+    add: bool,
+}
+
+impl Turn<'_> {
+    fn run<P: Multiplier>(&self, multiplier: P, columns: &mut Aligned) {
+        let packed = columns.take(packed_len::<P>(self.b.cols(), P::COLUMNS, self.b.rows()));
+        self.pack(multiplier, packed);
         let packed = &*packed;
 
-        let threads = self.pool.threads();
+        let threads = self.gemm.pool.threads();
         let rows = self.a.rows();
+        let panels = self.b.cols().div_ceil(P::COLUMNS);
         let down = rows.div_ceil(ROWS * threads) * threads;
         let height = rows.div_ceil(down).next_multiple_of(P::ROWS);
         let down = rows.div_ceil(height);
         // Few rows are too few parts for the threads.
-        let across = (2 * threads).div_ceil(down).min(panels);
-        let across = if down >= threads { 1 } else { across };
-        self.pool.run(down * across, |part| {
+        let across = if down >= threads { 1 } else { 2 * threads };
+        let across = across.min(panels);
+        self.gemm.pool.run(down * across, |part| {
             let (top, group) = (part / across * height, part % across);
-            let height = height.min(rows - top);
-            let (first, end) = (group * panels / across, (group + 1) * panels / across);
-            let first_column = first * P::COLUMNS;
-            let part_width = width.min(end * P::COLUMNS) - first_column;
-            PART.with_borrow_mut(|buffer| {
-                for i in 0..cuts {
-                    let at = cut_at(i);
-                    let packed_rows = buffer.take(packed_len::<P>(height, P::ROWS, at.1));
-                    multiplier.run(Pack::<false> {
-                        from: self.a.cut((top, height), at),
-                        to: packed_rows,
-                    });
-                    let panel = packed_len::<P>(P::COLUMNS, P::COLUMNS, at.1);
-                    let start = before(i) + first * panel;
-                    let to = self.c.at(top * self.c_step + left + first_column);
-                    multiplier.run(Product {
-                        rows: packed_rows,
-                        columns: &packed[start..start + (end - first) * panel],
-                        panel,
-                        size: (height, part_width),
-                        depth: at.1.div_ceil(P::DEEP),
-                        // SAFETY: the length of `c` was checked, and every part has a block of its own.
-                        out: unsafe { Out::new(to, self.c_step, self.add || i > 0) },
-                    });
-                }
+            let panels = (group * panels / across, (group + 1) * panels / across);
+            self.part(multiplier, (top, height.min(rows - top)), panels, packed);
+        });
+    }
+
+    /// The first number of a cut of the depth, and how many it has.
+    fn at(&self, cut: usize) -> (usize, usize) {
+        let first = cut * self.cut;
+        (first, self.cut.min(self.b.rows() - first))
+    }
+
+    /// Words of panels of columns before those of a cut: the cuts follow each other, and in each of them its panels.
+    fn before<P: Multiplier>(&self, cut: usize) -> usize {
+        packed_len::<P>(self.b.cols(), P::COLUMNS, cut * self.cut)
+    }
+
+    fn pack<P: Multiplier>(&self, multiplier: P, packed: &mut [f32]) {
+        let cuts = self.b.rows().div_ceil(self.cut);
+        let width = self.b.cols();
+        let groups = width.div_ceil(PANELS * P::COLUMNS);
+        let shared = Shared::new(packed);
+        self.gemm.pool.run(groups * cuts, |part| {
+            let (cut, group) = (part % cuts, part / cuts);
+            let at = self.at(cut);
+            let first = group * PANELS * P::COLUMNS;
+            let from = self
+                .b
+                .cut(at, (first, (PANELS * P::COLUMNS).min(width - first)));
+            let start = self.before::<P>(cut) + packed_len::<P>(first, P::COLUMNS, at.1);
+            let len = packed_len::<P>(from.cols(), P::COLUMNS, at.1);
+            multiplier.run(Pack::<true> {
+                from: from.transposed(),
+                // SAFETY: every part has panels of its own.
+                to: unsafe { shared.part(start..start + len) },
             });
+        });
+    }
+
+    /// Multiplies rows `top` to `top + height` with panels `first` to `end` of columns.
+    fn part<P: Multiplier>(
+        &self,
+        multiplier: P,
+        (top, height): (usize, usize),
+        (first, end): (usize, usize),
+        packed: &[f32],
+    ) {
+        let cuts = self.b.rows().div_ceil(self.cut);
+        let column = first * P::COLUMNS;
+        let width = self.b.cols().min(end * P::COLUMNS) - column;
+        let step = self.gemm.c_step;
+        let to = self.gemm.c.at(top * step + self.left + column);
+        PART.with_borrow_mut(|buffer| {
+            for cut in 0..cuts {
+                let at = self.at(cut);
+                let rows = buffer.take(packed_len::<P>(height, P::ROWS, at.1));
+                multiplier.run(Pack::<false> {
+                    from: self.a.cut((top, height), at),
+                    to: rows,
+                });
+                let panel = packed_len::<P>(P::COLUMNS, P::COLUMNS, at.1);
+                let start = self.before::<P>(cut) + first * panel;
+                multiplier.run(Product {
+                    rows,
+                    columns: &packed[start..start + (end - first) * panel],
+                    panel,
+                    size: (height, width),
+                    depth: at.1.div_ceil(P::DEEP),
+                    // SAFETY: the length of `c` was checked, and every part has a block of its own.
+                    out: unsafe { Out::new(to, step, self.add || cut > 0) },
+                });
+            }
         });
     }
 }

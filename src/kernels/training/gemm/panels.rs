@@ -8,6 +8,11 @@
 use super::super::math::{Math, SQUARE, Work};
 use super::super::strided::Strided;
 use super::multiplier::Multiplier;
+use crate::kernels::lanes::Lanes;
+
+/// Numbers of the depth between what is read and what is fetched, of matrices whose depth does not lie in a row: the
+/// processor's own prefetching ends with the short rows of a block.
+const AHEAD: usize = 8;
 
 /// Packs the rows of `from` into panels of `WIDTH` of them, one after the other, each of the words of the whole depth.
 /// Rows and numbers that are absent are 0. To pack columns, transpose first.
@@ -37,71 +42,72 @@ impl<P: Multiplier, const COLUMNS: bool> Work<P> for Pack<'_, COLUMNS> {
         let words = depth.div_ceil(P::DEEP);
         assert_eq!(to.len(), packed_len::<P>(rows, width, depth));
         let padded = rows.next_multiple_of(width);
-        // Panels that share a square, and the rows of theirs that one has.
+        // The rows of a square that one panel has.
         let piece = width.min(SQUARE);
         let to = to.as_mut_ptr();
         let start = from.start();
-        for first in (0..padded).step_by(SQUARE) {
-            let present = rows.saturating_sub(first).min(SQUARE);
-            let pieces = (padded - first).min(SQUARE) / piece;
-            // SAFETY: reads elements of `from` only: `present` rows from `first` on, `depth` numbers each. Writes, of each
-            // word, the pieces of rows `first` to `first + SQUARE` that the panels have: `padded` rows in all.
-            unsafe {
-                let to = to.add(first / width * width * words + first % width);
-                if from.col_step() == 1 {
-                    let start = start.wrapping_add(first * from.row_step());
-                    let mut square = [0.0; SQUARE * SQUARE];
-                    let mut turned = [0.0; SQUARE * SQUARE];
-                    if present < SQUARE {
-                        square.fill(0.0);
-                    }
-                    for word in (0..words).step_by(SQUARE) {
-                        let number = word * P::DEEP;
-                        for row in 0..present {
-                            let at = start.wrapping_add(row * from.row_step() + number);
+        let vectors = multiplier.vectors();
+        // The first word of rows `first` and after, and how many pieces of them there are.
+        let place = |first: usize| first / width * width * words + first % width;
+        let pieces = |first: usize| (padded - first).min(SQUARE) / piece;
+        if from.col_step() == 1 {
+            let step = from.row_step();
+            let mut square = [0.0; SQUARE * SQUARE];
+            let mut turned = [0.0; SQUARE * SQUARE];
+            for first in (0..padded).step_by(SQUARE) {
+                let present = rows.saturating_sub(first).min(SQUARE);
+                if present < SQUARE {
+                    square.fill(0.0);
+                }
+                for word in (0..words).step_by(SQUARE) {
+                    let number = word * P::DEEP;
+                    for row in 0..present {
+                        let at = start.wrapping_add((first + row) * step + number);
+                        // SAFETY: the row has `depth - number` numbers from there on, and the square a row.
+                        unsafe {
                             let to = square.as_mut_ptr().add(row * SQUARE);
                             multiplier.along(at, depth - number, to);
                         }
-                        let count = (words - word).min(SQUARE);
+                    }
+                    let count = (words - word).min(SQUARE);
+                    // SAFETY: both squares are whole, and the panels have pieces of `count` words from `word` on.
+                    unsafe {
+                        let to = to.add(place(first) + word * width);
                         if width >= SQUARE && count == SQUARE {
-                            let to = to.add(word * width);
-                            let vectors = multiplier.vectors();
                             vectors.transpose(square.as_ptr(), SQUARE, to, width);
                             continue;
                         }
-                        let vectors = multiplier.vectors();
                         vectors.transpose(square.as_ptr(), SQUARE, turned.as_mut_ptr(), SQUARE);
                         for i in 0..count {
                             let line = turned.as_ptr().add(i * SQUARE);
-                            spread(
-                                line,
-                                piece,
-                                pieces,
-                                to.add((word + i) * width),
-                                width * words,
-                            );
+                            spread(line, piece, pieces(first), to.add(i * width), width * words);
                         }
                     }
-                } else {
-                    let start = start.wrapping_add(first * from.row_step());
-                    let mut line = [0.0; SQUARE];
-                    for word in 0..words {
-                        let number = word * P::DEEP;
-                        let size = ((depth - number).min(P::DEEP), present);
-                        let at = start.wrapping_add(number * from.col_step());
-                        if width >= SQUARE {
-                            multiplier.across(at, from.col_step(), size, to.add(word * width));
-                            continue;
-                        }
-                        multiplier.across(at, from.col_step(), size, line.as_mut_ptr());
-                        spread(
-                            line.as_ptr(),
-                            piece,
-                            pieces,
-                            to.add(word * width),
-                            width * words,
-                        );
+                }
+            }
+            return;
+        }
+        let step = from.col_step();
+        let mut line = [0.0; SQUARE];
+        for word in 0..words {
+            let number = word * P::DEEP;
+            let deep = (depth - number).min(P::DEEP);
+            for first in (0..padded).step_by(SQUARE) {
+                let size = (deep, rows.saturating_sub(first).min(SQUARE));
+                let at = start.wrapping_add(number * step + first);
+                for i in 0..P::DEEP {
+                    vectors.prefetch(at.wrapping_add((AHEAD + i) * step).cast());
+                }
+                // SAFETY: `deep` columns have as many numbers as `size` says from there on, and the panels have pieces of
+                // this word.
+                unsafe {
+                    let to = to.add(place(first) + word * width);
+                    if width >= SQUARE {
+                        multiplier.across(at, step, size, to);
+                        continue;
                     }
+                    multiplier.across(at, step, size, line.as_mut_ptr());
+                    spread(line.as_ptr(), piece, pieces(first), to, width * words);
                 }
             }
         }

@@ -89,7 +89,7 @@ fn every_level_multiplies_as_doubles_do() {
 #[test]
 fn columns_are_packed_in_as_many_turns_as_they_need() {
     let pool = Pool::new(2).unwrap();
-    let (m, n, k) = (3, super::PACKED / 2000 + 100, 2000);
+    let (m, n, k) = (3, super::PACKED / 2000 + 100, 2100);
     let (a, b) = (noise(m * k, 1), noise(n * k, 2));
     let (a, b) = (Strided::new(&a, m, k), Strided::new(&b, n, k).transposed());
     let mut c = vec![f32::NAN; m * n];

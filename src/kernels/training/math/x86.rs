@@ -69,6 +69,10 @@ impl Math for Avx512 {
     }
 
     #[inline(always)]
+    #[allow(
+        clippy::needless_range_loop,
+        reason = "iterators over arrays keep vectors out of registers"
+    )]
     unsafe fn transpose(self, from: *const f32, from_step: usize, to: *mut f32, to_step: usize) {
         // SAFETY: the feature was detected; the caller vouches for the rows and the columns.
         unsafe {
@@ -176,6 +180,10 @@ impl Math for Avx2 {
     }
 
     #[inline(always)]
+    #[allow(
+        clippy::needless_range_loop,
+        reason = "iterators over arrays keep vectors out of registers"
+    )]
     unsafe fn transpose(self, from: *const f32, from_step: usize, to: *mut f32, to_step: usize) {
         for corner in 0..4 {
             let (row, col) = (corner / 2 * 8, corner % 2 * 8);
