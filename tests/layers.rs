@@ -19,8 +19,12 @@ const LAYERS: [&[&str]; 10] = [
 ];
 
 /// Who alone may name a library.
-const OWNERS: [(&str, &[&str]); 17] = [
+const OWNERS: [(&str, &[&str]); 21] = [
     ("plotters", &["eval"]),
+    ("landlock", &["eval"]),
+    ("seccompiler", &["eval"]),
+    ("winnow", &["eval"]),
+    ("num_rational", &["eval"]),
     ("tch", &["llama"]),
     ("actix", &["runtime", "cli"]),
     ("actix_web", &["http"]),

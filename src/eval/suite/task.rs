@@ -456,6 +456,13 @@ mod tests {
     }
 
     #[test]
+    fn the_example_is_a_task() {
+        let text = include_str!("../../../.config/eval/facts.toml");
+        let spec = TaskSpec::parse(text, Path::new("facts.toml")).unwrap();
+        assert_eq!(spec.load().unwrap().len(), 5);
+    }
+
+    #[test]
     fn faults_name_file_and_line() {
         let head = "name = 'x'\nkind = 'generation'\nitems = []\n";
         for (text, fault) in [

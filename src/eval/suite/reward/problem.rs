@@ -108,12 +108,7 @@ pub enum RewardError {
     },
 }
 
-/// Whether problem `index` of all is held back: one in ten.
-pub(super) fn held_out(index: usize) -> bool {
-    index % 10 == 9
-}
-
-/// Where problem `index` of a split stands among all `total`.
+/// Where problem `index` of a split stands among all `total`; every tenth is held out.
 pub(super) fn place(split: Split, index: usize, total: usize) -> Option<usize> {
     let at = match split {
         Split::Train => index / 9 * 10 + index % 9,
@@ -143,7 +138,7 @@ mod tests {
                 let count = share(split, total);
                 for index in 0..count {
                     let at = place(split, index, total).unwrap();
-                    prop_assert_eq!(held_out(at), split == Split::HeldOut);
+                    prop_assert_eq!(at % 10 == 9, split == Split::HeldOut);
                     seen[at] += 1;
                 }
                 prop_assert_eq!(place(split, count, total), None);
