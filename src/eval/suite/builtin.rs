@@ -230,7 +230,7 @@ mod tests {
                         },
                     ) => {
                         let words: Vec<&str> = prompt.split(' ').collect();
-                        let word = words[10].trim_end_matches('?');
+                        let word = words[11].trim_end_matches('?');
                         let count = word.matches(words[6]).count();
                         assert_eq!(choices[*gold], count.to_string(), "{prompt}");
                     }

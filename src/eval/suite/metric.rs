@@ -75,7 +75,7 @@ pub(super) fn last_number(text: &str) -> Option<String> {
                     && digit(before.wrapping_sub(1))
                     && group(bytes, start, end)
             }
-            Some(b'.') if !point && digit(before.wrapping_sub(1)) => {
+            Some(b'.') if !point && begins_fraction(bytes, before) => {
                 point = true;
                 true
             }
@@ -105,6 +105,13 @@ pub(super) fn last_number(text: &str) -> Option<String> {
     let zero = whole == "0" && fraction.is_empty();
     let sign = if minus && !zero { "-" } else { "" };
     Some(format!("{sign}{whole}{point}{fraction}"))
+}
+
+/// Whether the point at `at` is one of a number, rather than the end of a word before it.
+fn begins_fraction(bytes: &[u8], at: usize) -> bool {
+    let before = at.checked_sub(1).and_then(|before| bytes.get(before));
+    before
+        .is_none_or(|byte| byte.is_ascii_digit() || !byte.is_ascii_alphanumeric() && *byte != b'.')
 }
 
 fn point_follows(text: &str, at: usize) -> bool {
@@ -139,7 +146,10 @@ mod tests {
             ("5-3", Some("3")),
             ("-0", Some("0")),
             ("3.5.", Some("3.5")),
-            (".5", Some("5")),
+            (".5", Some("0.5")),
+            ("about -.50", Some("-0.5")),
+            ("v.5", Some("5")),
+            ("...5", Some("5")),
             ("none", None),
             ("", None),
         ] {

@@ -14,7 +14,7 @@ use winnow::token::take_till;
 pub const MAX_EXPRESSION: usize = 200;
 
 /// Digits after the point of a value that has no finite decimal form.
-const PLACES: u32 = 10;
+const PLACES: usize = 10;
 
 type Number = Ratio<i128>;
 
@@ -199,33 +199,26 @@ fn floor(number: &Number) -> Number {
 }
 
 fn decimal(number: &Number) -> String {
-    let (mut rest, denominator) = (number.numer().unsigned_abs(), number.denom().unsigned_abs());
-    let whole = rest / denominator;
-    rest %= denominator;
+    let (numerator, mut denominator) =
+        (number.numer().unsigned_abs(), number.denom().unsigned_abs());
+    let whole = numerator / denominator;
+    let mut rest = numerator % denominator;
     let sign = if number.is_negative() { "-" } else { "" };
-    if rest == 0 {
-        return format!("{sign}{whole}");
+    let mut finite = finite(denominator);
+    if denominator > u128::MAX / 10 {
+        // A tenfold rest has to fit; four bits of more than a hundred do not reach the tenth place.
+        (rest, denominator, finite) = (rest >> 4, denominator >> 4, false);
     }
     let mut digits = String::new();
-    let mut places = 0;
-    let finite = finite(denominator);
-    while rest != 0 && (finite || places < PLACES) {
-        // A denominator near 2^127 has no room for a tenfold rest; f64 is then all that is left.
-        let Some(more) = rest.checked_mul(10) else {
-            let fraction = rest as f64 / denominator as f64;
-            digits += &(fraction * 10.0).trunc().to_string();
-            break;
-        };
-        digits += &(more / denominator).to_string();
-        rest = more % denominator;
-        places += 1;
+    while rest != 0 && (finite || digits.len() < PLACES) {
+        rest *= 10;
+        digits += &(rest / denominator).to_string();
+        rest %= denominator;
     }
-    if finite || rest == 0 || rest.saturating_mul(2) < denominator {
-        let digits = digits.trim_end_matches('0');
-        let point = if digits.is_empty() { "" } else { "." };
-        return format!("{sign}{whole}{point}{digits}");
+    if rest >= denominator - rest {
+        return rounded_up(sign, whole, &digits);
     }
-    rounded_up(sign, whole, &digits)
+    with_digits(sign, whole, &digits)
 }
 
 /// `whole.digits` with one more in the last place.
@@ -237,14 +230,22 @@ fn rounded_up(sign: &str, whole: u128, digits: &str) -> String {
         carry = sum / 10;
         raised.insert(0, char::from(b'0' + sum % 10));
     }
-    let digits = raised.trim_end_matches('0');
-    let point = if digits.is_empty() { "" } else { "." };
-    format!("{sign}{}{point}{digits}", whole + u128::from(carry))
+    with_digits(sign, whole + u128::from(carry), &raised)
+}
+
+/// Without a point where nothing follows, and without a sign where nothing is left.
+fn with_digits(sign: &str, whole: u128, digits: &str) -> String {
+    let digits = digits.trim_end_matches('0');
+    match (whole, digits) {
+        (0, "") => "0".to_owned(),
+        (_, "") => format!("{sign}{whole}"),
+        _ => format!("{sign}{whole}.{digits}"),
+    }
 }
 
 fn finite(mut denominator: u128) -> bool {
     for factor in [2, 5] {
-        while denominator % factor == 0 {
+        while denominator.is_multiple_of(factor) {
             denominator /= factor;
         }
     }
@@ -293,6 +294,15 @@ mod tests {
             ("29999999999999/10000000000001", "3"),
             ("100000000000000000000*10", "1000000000000000000000"),
             ("1/1024", "0.0009765625"),
+            ("-1/99999999999", "0"),
+            (
+                "12345678901234567890123456789/99999999999999999999999999999999999999",
+                "0.0000000001",
+            ),
+            (
+                "33333333333333333333333333333333333333/99999999999999999999999999999999999998",
+                "0.3333333333",
+            ),
             ("--3", "3"),
             ("-(1-2)", "1"),
             ("8-3-2", "3"),

@@ -81,7 +81,7 @@ mod tests {
             for index in 0..task.len(split) {
                 let problem = task.problem(split, index).unwrap();
                 let words: Vec<&str> = problem.messages[0].content.split(' ').collect();
-                let count = words[10].trim_end_matches('?').matches(words[6]).count();
+                let count = words[11].trim_end_matches('?').matches(words[6]).count();
                 assert_eq!(problem.answer, count.to_string());
                 none += usize::from(count == 0);
                 let reply = format!("<answer>{count}</answer>");

@@ -8,9 +8,10 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use rustix::process::{Resource, Rlimit, setrlimit};
+use seccompiler::BpfProgram;
 use serde::{Deserialize, Serialize};
 
-use super::guard::{files, syscalls};
+use super::guard::{apply, files, syscalls};
 
 /// The environment variable that holds the job of a launcher.
 pub const JOB: &str = "LLAMAHOME_SANDBOX_JOB";
@@ -58,24 +59,28 @@ pub fn enter() -> String {
         .env("HOME", &job.work)
         .env("TMPDIR", &job.work)
         .env("LANG", "C.UTF-8");
-    if let Err(missing) = guard(&job) {
+    let guarded = guard(&job).and_then(|filters| {
+        // The address space of this binary may be above the limit already, and then nothing more can be mapped: what
+        // starting the program needs has to be free in the heap.
+        drop(std::hint::black_box(vec![0_u8; SLACK]));
+        limit(Resource::As, job.memory).map_err(|error| format!("a limit of memory ({error})"))?;
+        // Last, as the filters refuse new limits.
+        apply(&filters)
+    });
+    if let Err(missing) = guarded {
         // The other side sees an empty status where this fails, and refuses too.
-        let _ = writeln!(status, "{missing}");
+        let _ = status.write_all(missing.as_bytes());
+        let _ = status.write_all(b"\n");
         return missing;
     }
     if let Err(error) = status.write_all(GUARDED.as_bytes()) {
         return format!("{}: {error}", job.status.display());
     }
-    // The address space of this binary may be above the limit already, and then nothing more can be mapped: what
-    // starting the program needs has to be free in the heap.
-    drop(std::hint::black_box(vec![0_u8; SLACK]));
-    if let Err(error) = limit(Resource::As, job.memory) {
-        return format!("the limit of memory: {error}");
-    }
     format!("{}: {}", job.program.display(), program.exec())
 }
 
-fn guard(job: &Job) -> Result<(), String> {
+/// The guards that need room: all but the limit of memory, and the filters, still to be applied.
+fn guard(job: &Job) -> Result<[BpfProgram; 2], String> {
     let limits = [
         (Resource::Cpu, job.seconds, "of processor time"),
         (Resource::Fsize, job.file, "of file size"),
@@ -84,14 +89,6 @@ fn guard(job: &Job) -> Result<(), String> {
     ];
     for (resource, value, what) in limits {
         limit(resource, value).map_err(|error| format!("a limit {what} ({error})"))?;
-    }
-    // Raising the limit of memory fails here rather than after the word that all is well.
-    let current = rustix::process::getrlimit(Resource::As);
-    if current.maximum.is_some_and(|maximum| maximum < job.memory) {
-        return Err(format!(
-            "a limit of memory of {} bytes (the present one is lower)",
-            job.memory
-        ));
     }
     files(&job.readable, &job.work)?;
     syscalls()

@@ -8,8 +8,8 @@ use landlock::{
     RulesetStatus, path_beneath_rules,
 };
 use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule, apply_filter,
+    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
+    SeccompFilter, SeccompRule, apply_filter,
 };
 
 /// The first that refuses truncation, Linux 6.2.
@@ -47,7 +47,7 @@ const REFUSED: [i64; 37] = [
     libc::SYS_process_vm_writev,
     libc::SYS_setsid,
     libc::SYS_setpgid,
-    libc::SYS_prlimit64,
+    libc::SYS_setrlimit,
     libc::SYS_setpriority,
     libc::SYS_unshare,
     libc::SYS_setns,
@@ -82,8 +82,8 @@ pub(super) fn files(readable: &[PathBuf], work: &Path) -> Result<(), String> {
     }
 }
 
-/// Refuses [`REFUSED`] and new processes; threads remain.
-pub(super) fn syscalls() -> Result<(), String> {
+/// Filters that refuse [`REFUSED`], new limits and new processes; threads remain. [`apply`] puts them up.
+pub(super) fn syscalls() -> Result<[BpfProgram; 2], String> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
         REFUSED.iter().map(|&call| (call, Vec::new())).collect();
     #[cfg(target_arch = "x86_64")]
@@ -91,36 +91,36 @@ pub(super) fn syscalls() -> Result<(), String> {
         rules.insert(libc::SYS_fork, Vec::new());
         rules.insert(libc::SYS_vfork, Vec::new());
     }
-    rules.insert(libc::SYS_clone, vec![processes().map_err(|e| missing(&e))?]);
-    // Its flags lie in memory, where a filter cannot read: the C library takes clone where this one is not there.
-    let unseen = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
-    let refused = program(rules, libc::EPERM).map_err(|e| missing(&e))?;
-    let unseen = program(unseen, libc::ENOSYS).map_err(|e| missing(&e))?;
-    for program in [refused, unseen] {
-        apply_filter(&program).map_err(|e| missing(&e))?;
-    }
-    Ok(())
+    let rule = |argument, operator, value| {
+        let condition = SeccompCondition::new(argument, SeccompCmpArgLen::Qword, operator, value)?;
+        Ok(vec![SeccompRule::new(vec![condition])?])
+    };
+    let filters = || {
+        // A clone without this flag makes a process; prlimit with a third argument sets rather than reads a limit.
+        let threads = SeccompCmpOp::MaskedEq(libc::CLONE_THREAD as u64);
+        rules.insert(libc::SYS_clone, rule(0, threads, 0)?);
+        rules.insert(libc::SYS_prlimit64, rule(2, SeccompCmpOp::Ne, 0)?);
+        // Its flags lie in memory, where a filter cannot read: the C library takes clone where this one is not there.
+        let unseen = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
+        Ok([program(rules, libc::EPERM)?, program(unseen, libc::ENOSYS)?])
+    };
+    filters().map_err(|error: BackendError| missing(&error))
+}
+
+/// Puts up `filters`, without room for more than a few bytes.
+pub(super) fn apply(filters: &[BpfProgram]) -> Result<(), String> {
+    let put = |filter: &BpfProgram| apply_filter(filter).map_err(|error| missing(&error));
+    filters.iter().try_for_each(put)
 }
 
 fn missing(error: &dyn std::fmt::Display) -> String {
     format!("seccomp filters ({error})")
 }
 
-/// A clone that makes a process rather than a thread.
-fn processes() -> Result<SeccompRule, seccompiler::BackendError> {
-    let thread = libc::CLONE_THREAD as u64;
-    SeccompRule::new(vec![SeccompCondition::new(
-        0,
-        SeccompCmpArgLen::Qword,
-        SeccompCmpOp::MaskedEq(thread),
-        0,
-    )?])
-}
-
 fn program(
     mut rules: BTreeMap<i64, Vec<SeccompRule>>,
     error: i32,
-) -> Result<BpfProgram, seccompiler::BackendError> {
+) -> Result<BpfProgram, BackendError> {
     #[cfg(target_arch = "x86_64")]
     {
         let again: Vec<_> = rules

@@ -81,6 +81,16 @@ pub enum SandboxError {
         /// What it wrote.
         stderr: String,
     },
+    /// The guards are up, and the interpreter does not start behind them.
+    #[error(
+        "python3 does not start behind its guards, it ended with {outcome}: {stderr}; raise its limits, or use a python3 of the system"
+    )]
+    Start {
+        /// How it ended.
+        outcome: Outcome,
+        /// What it wrote.
+        stderr: String,
+    },
     /// Scratch files or the process could not be made.
     #[error("{what}: {source}")]
     Io {
@@ -112,7 +122,8 @@ impl Sandbox {
     /// Finds the interpreter, and tries every guard once.
     ///
     /// # Errors
-    /// [`SandboxError::Unguarded`] naming what this machine lacks.
+    /// [`SandboxError::Unguarded`] naming what this machine lacks, [`SandboxError::Start`] for limits that Python itself
+    /// does not fit in.
     pub fn open(launcher: Launcher, limits: Limits) -> Result<Self, SandboxError> {
         Sandbox::with_interpreter(launcher, limits, Path::new("python3"))
     }
@@ -135,11 +146,9 @@ impl Sandbox {
         let tried = sandbox.run("print('ready')\n")?;
         match tried.outcome {
             Outcome::Success => Ok(sandbox),
-            outcome => Err(SandboxError::Unguarded {
-                missing: format!(
-                    "a python3 that starts within its limits (it ended with {outcome}: {})",
-                    tried.stderr.trim()
-                ),
+            outcome => Err(SandboxError::Start {
+                outcome,
+                stderr: tried.stderr.trim().to_owned(),
             }),
         }
     }
