@@ -21,9 +21,13 @@ const LAYERS: [&[&str]; 11] = [
 ];
 
 /// Who alone may name a library.
-const OWNERS: [(&str, &[&str]); 21] = [
+const OWNERS: [(&str, &[&str]); 25] = [
     ("plotters", &["eval"]),
     ("parquet", &["data"]),
+    ("landlock", &["eval"]),
+    ("seccompiler", &["eval"]),
+    ("winnow", &["eval"]),
+    ("num_rational", &["eval"]),
     ("tch", &["llama"]),
     ("actix", &["runtime", "cli"]),
     ("actix_web", &["http"]),

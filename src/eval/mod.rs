@@ -1,5 +1,5 @@
 //! What an evaluation measures, without the model: samples of tasks, their scores, and the tables and plots of the
-//! results.
+//! results; and [`suite`], what any model is measured with.
 
 mod chart;
 mod colour;
@@ -23,6 +23,7 @@ mod rows;
 mod sample;
 mod score;
 mod size;
+pub mod suite;
 mod table;
 mod task;
 mod tasks;
