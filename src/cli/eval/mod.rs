@@ -1,7 +1,9 @@
-//! `eval`: what bounding the cache costs, measured.
+//! `eval`: what bounding the cache costs, measured; and, in `suite`, what models can do.
 
 mod dialogue;
+mod engine;
 mod questions;
+mod suite;
 mod text;
 
 use std::path::PathBuf;
@@ -23,7 +25,24 @@ use crate::llama::eval::Variant;
 use crate::sched::Forward;
 use crate::store::Model;
 
-/// The flags of `eval`.
+/// What `eval` is told: a subcommand, or what to measure of the cache.
+#[derive(Debug, clap::Args)]
+#[command(subcommand_negates_reqs = true, args_conflicts_with_subcommands = true)]
+pub(super) struct Eval {
+    #[command(subcommand)]
+    other: Option<Other>,
+    #[command(flatten)]
+    args: Option<Args>,
+}
+
+/// What else can be measured.
+#[derive(Debug, clap::Subcommand)]
+enum Other {
+    /// Measure what models can do, and compare them: sums, spelling, copying, and the tasks of task files
+    Suite(suite::Args),
+}
+
+/// The flags of `eval` on the cache.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "TASKS\n  \
     ppl          perplexity over a text, token by token, for every policy and budget at once\n  \
@@ -32,7 +51,7 @@ use crate::store::Model;
     ruler        niah_single_1/2/3, niah_multikey_1/2, vt, cwe, fwe\n  \
     multiturn    five questions about one compressed context\n  \
     instruction  a rule of the system prompt, after many turns")]
-pub(super) struct Args {
+struct Args {
     /// What to measure: one task, several with commas between them, or a group
     #[arg(value_name = "TASK")]
     tasks: TaskSet,
@@ -135,8 +154,19 @@ fn full() -> Variant {
 /// Runs the command.
 ///
 /// # Errors
-/// When the model or the text cannot be read, a budget is no share, or a sample cannot be made.
-pub(super) fn run(global: &Global, args: &Args) -> Result<Exit> {
+/// When a model, text or task cannot be read, a budget is no share, a sample cannot be made, or a model fails.
+pub(super) fn run(global: &Global, eval: &Eval) -> Result<Exit> {
+    match (&eval.other, &eval.args) {
+        (Some(Other::Suite(args)), _) => suite::run(global, args),
+        (None, Some(args)) => bounded(global, args),
+        (None, None) => {
+            bail!("name a task and a model, or the subcommand suite: see `llamahome eval --help`")
+        }
+    }
+}
+
+/// Measures what bounding the cache costs.
+fn bounded(global: &Global, args: &Args) -> Result<Exit> {
     for &share in &args.budgets {
         ensure!(
             is_share(share),
