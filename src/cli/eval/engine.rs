@@ -339,3 +339,6 @@ impl Judge for Engine<'_> {
         Ok(all)
     }
 }
+
+#[cfg(test)]
+mod tests;
