@@ -9,6 +9,7 @@ mod text;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
+use clap::Subcommand as _;
 use indicatif::ProgressBar;
 
 use super::exit::Exit;
@@ -25,19 +26,47 @@ use crate::llama::eval::Variant;
 use crate::sched::Forward;
 use crate::store::Model;
 
-/// What `eval` is told: a subcommand, or what to measure of the cache.
-#[derive(Debug, clap::Args)]
-#[command(subcommand_negates_reqs = true, args_conflicts_with_subcommands = true)]
-pub(super) struct Eval {
-    #[command(subcommand)]
-    other: Option<Other>,
-    #[command(flatten)]
-    args: Option<Args>,
+/// What `eval` is told.
+#[derive(Debug)]
+pub(super) enum Eval {
+    /// What to measure of the cache.
+    Bounded(Args),
+    /// A subcommand.
+    Other(Other),
+}
+
+// By hand: an optional `flatten` is always absent where the flags have flags flattened in themselves.
+impl clap::FromArgMatches for Eval {
+    fn from_arg_matches(matches: &clap::ArgMatches) -> clap::error::Result<Self> {
+        Ok(match matches.subcommand_name() {
+            Some(_) => Eval::Other(Other::from_arg_matches(matches)?),
+            None => Eval::Bounded(Args::from_arg_matches(matches)?),
+        })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &clap::ArgMatches) -> clap::error::Result<()> {
+        *self = Eval::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl clap::Args for Eval {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        Other::augment_subcommands(Args::augment_args(command))
+            .subcommand_required(false)
+            .arg_required_else_help(false)
+            .subcommand_negates_reqs(true)
+            .args_conflicts_with_subcommands(true)
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        Eval::augment_args(command)
+    }
 }
 
 /// What else can be measured.
 #[derive(Debug, clap::Subcommand)]
-enum Other {
+pub(super) enum Other {
     /// Measure what models can do, and compare them: sums, spelling, copying, and the tasks of task files
     Suite(suite::Args),
 }
@@ -51,7 +80,7 @@ enum Other {
     ruler        niah_single_1/2/3, niah_multikey_1/2, vt, cwe, fwe\n  \
     multiturn    five questions about one compressed context\n  \
     instruction  a rule of the system prompt, after many turns")]
-struct Args {
+pub(super) struct Args {
     /// What to measure: one task, several with commas between them, or a group
     #[arg(value_name = "TASK")]
     tasks: TaskSet,
@@ -156,12 +185,9 @@ fn full() -> Variant {
 /// # Errors
 /// When a model, text or task cannot be read, a budget is no share, a sample cannot be made, or a model fails.
 pub(super) fn run(global: &Global, eval: &Eval) -> Result<Exit> {
-    match (&eval.other, &eval.args) {
-        (Some(Other::Suite(args)), _) => suite::run(global, args),
-        (None, Some(args)) => bounded(global, args),
-        (None, None) => {
-            bail!("name a task and a model, or the subcommand suite: see `llamahome eval --help`")
-        }
+    match eval {
+        Eval::Bounded(args) => bounded(global, args),
+        Eval::Other(Other::Suite(args)) => suite::run(global, args),
     }
 }
 

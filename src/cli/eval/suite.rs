@@ -25,7 +25,7 @@ const TASKS: &str = ".config/eval";
 
 /// The flags of `eval suite`.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(in crate::cli) struct Args {
     /// The models: installed names, ones of the catalogue, or paths; the others are compared with the first
     #[arg(value_name = "MODEL", required = true)]
     models: Vec<String>,
