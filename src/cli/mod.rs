@@ -105,7 +105,7 @@ enum Command {
     /// Find out which KV heads need how much of the cache, and write it down
     Calibrate(calibrate::Args),
     /// Measure what bounding the KV cache costs (perplexity, needles, RULER, dialogues), or what models can do (suite)
-    Eval(Box<eval::Eval>),
+    Eval(eval::Eval),
     /// Train a model from a recipe, and look at and steer the runs
     Train(train::Args),
     /// Time prefill and decoding

@@ -30,7 +30,7 @@ use crate::store::Model;
 #[derive(Debug)]
 pub(super) enum Eval {
     /// What to measure of the cache.
-    Bounded(Args),
+    Bounded(Box<Args>),
     /// A subcommand.
     Other(Other),
 }
@@ -40,7 +40,7 @@ impl clap::FromArgMatches for Eval {
     fn from_arg_matches(matches: &clap::ArgMatches) -> clap::error::Result<Self> {
         Ok(match matches.subcommand_name() {
             Some(_) => Eval::Other(Other::from_arg_matches(matches)?),
-            None => Eval::Bounded(Args::from_arg_matches(matches)?),
+            None => Eval::Bounded(Box::new(Args::from_arg_matches(matches)?)),
         })
     }
 
