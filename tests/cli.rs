@@ -810,3 +810,84 @@ fn systemd_is_told_of_the_start_the_heartbeat_and_the_end() {
     }
     assert_eq!(ended(&mut daemon.child, PATIENCE).0, Some(0));
 }
+
+#[test]
+fn a_suite_measures_models_and_compares_them() {
+    let _alone = alone();
+    let home = shared();
+    let folder = home.0.path().join("suite");
+    std::fs::create_dir_all(&folder).unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.join(name), text).unwrap();
+    write(
+        "colours.toml",
+        "name = 'colours'\nkind = 'multiple_choice'\nbaseline = 0.5\nitems = [\n\
+         {query = 'The colour of the sky is', choices = ['blue', 'zxqj'], gold = 0},\n\
+         {query = 'The colour of grass is', choices = ['wpfk', 'green'], gold = 1}]\n",
+    );
+    write(
+        "sentence.toml",
+        "name = 'sentence'\nkind = 'loss'\nitems = [{text = 'The sea is blue and the sky is blue.'}]\n",
+    );
+    let folder = folder.display().to_string();
+    let file = home.0.path().join("suite.json");
+    let written = file.display().to_string();
+    let asked = ["eval", "suite", "--folder", &folder, "--limit", "2"];
+    let some = ["--tasks", "colours,sentence,copying", "--output", &written];
+    let one = home.run(&[&asked[..], &some, &["--json", "smollm2"]].concat());
+    assert_eq!(code(&one), 0, "{}", text(&one.stderr));
+    assert!(
+        text(&one.stderr).contains("task 1 of 3, colours, 2 items"),
+        "{}",
+        text(&one.stderr)
+    );
+    let all = parsed(&one);
+    let tasks = &all["models"][0]["tasks"];
+    assert_eq!(
+        (&tasks[0]["value"], &tasks[0]["centred"]),
+        (&json!(1.0), &json!(1.0)),
+        "{all}"
+    );
+    let perplexity = tasks[1]["perplexity"].as_f64().unwrap();
+    assert!(perplexity > 1.0 && perplexity < 200.0, "{all}");
+    assert_eq!(tasks[2]["items"], json!(2));
+    let kept: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    assert_eq!(kept, all);
+    let two = home.run(&[&asked[..], &["--tasks", "colours", "smollm2", "smollm2"]].concat());
+    assert_eq!(code(&two), 0, "{}", text(&two.stderr));
+    let shown = text(&two.stdout);
+    assert!(
+        shown.contains("compared with smollm2") && shown.contains("+0.0"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn a_suite_that_cannot_be_run_is_refused_before_the_model_is_loaded() {
+    let home = shared();
+    let gone = home.0.path().join("gone");
+    let file = gone.join("x.json").display().to_string();
+    let gone = gone.display().to_string();
+    for (args, fault) in [
+        (&["--limit", "0"][..], "--limit 0"),
+        (&["--tasks", "nothing"][..], "\"nothing\"; there are"),
+        (&["--folder", &gone][..], "gone"),
+        (&["--output", &file][..], "its folder is not there"),
+    ] {
+        let output = home.run(&[&["eval", "suite", "smollm2"][..], args].concat());
+        assert_eq!(code(&output), 1, "{args:?}");
+        assert!(
+            text(&output.stderr).contains(fault),
+            "{args:?}: {}",
+            text(&output.stderr)
+        );
+    }
+    assert_eq!(code(&home.run(&["eval", "suite"])), 2);
+    assert_eq!(code(&home.run(&["eval"])), 2);
+    let alone = home.run(&["__sandbox"]);
+    assert_eq!(code(&alone), 1);
+    assert!(
+        text(&alone.stderr).contains("LLAMAHOME_SANDBOX_JOB"),
+        "{}",
+        text(&alone.stderr)
+    );
+}

@@ -45,6 +45,9 @@ const VERSION: &str = concat!(
     ")"
 );
 
+/// The first argument of this program where it is to guard itself and become the program of a code task.
+const SANDBOX: &str = "__sandbox";
+
 const AFTER_HELP: &str = "\
 Examples:
   llamahome                                     talk to the default model
@@ -101,8 +104,8 @@ enum Command {
     Perplexity(perplexity::Args),
     /// Find out which KV heads need how much of the cache, and write it down
     Calibrate(calibrate::Args),
-    /// Measure what bounding the KV cache costs: perplexity, needles, RULER, dialogues
-    Eval(Box<eval::Args>),
+    /// Measure what bounding the KV cache costs (perplexity, needles, RULER, dialogues), or what models can do (suite)
+    Eval(eval::Eval),
     /// Train a model from a recipe, and look at and steer the runs
     Train(train::Args),
     /// Time prefill and decoding
@@ -122,6 +125,14 @@ enum Command {
 
 /// Runs the program on the arguments of this process, and ends it.
 pub fn main() -> ! {
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|first| first == SANDBOX)
+    {
+        // It comes back only to say why the program did not start.
+        eprintln!("{}", crate::eval::suite::enter());
+        std::process::exit(1);
+    }
     let code = match Cli::try_parse_from(std::env::args_os()) {
         Ok(cli) => exit::report(dispatch(cli)),
         Err(error) => {

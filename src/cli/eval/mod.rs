@@ -1,12 +1,15 @@
-//! `eval`: what bounding the cache costs, measured.
+//! `eval`: what bounding the cache costs, measured; and, in `suite`, what models can do.
 
 mod dialogue;
+mod engine;
 mod questions;
+mod suite;
 mod text;
 
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
+use clap::Subcommand as _;
 use indicatif::ProgressBar;
 
 use super::exit::Exit;
@@ -23,7 +26,52 @@ use crate::llama::eval::Variant;
 use crate::sched::Forward;
 use crate::store::Model;
 
-/// The flags of `eval`.
+/// What `eval` is told.
+#[derive(Debug)]
+pub(super) enum Eval {
+    /// What to measure of the cache.
+    Bounded(Box<Args>),
+    /// A subcommand.
+    Other(Other),
+}
+
+// By hand: an optional `flatten` is always absent where the flags have flags flattened in themselves.
+impl clap::FromArgMatches for Eval {
+    fn from_arg_matches(matches: &clap::ArgMatches) -> clap::error::Result<Self> {
+        Ok(match matches.subcommand_name() {
+            Some(_) => Eval::Other(Other::from_arg_matches(matches)?),
+            None => Eval::Bounded(Box::new(Args::from_arg_matches(matches)?)),
+        })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &clap::ArgMatches) -> clap::error::Result<()> {
+        *self = Eval::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl clap::Args for Eval {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        Other::augment_subcommands(Args::augment_args(command))
+            .subcommand_required(false)
+            .arg_required_else_help(false)
+            .subcommand_negates_reqs(true)
+            .args_conflicts_with_subcommands(true)
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        Eval::augment_args(command)
+    }
+}
+
+/// What else can be measured.
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Other {
+    /// Measure what models can do, and compare them: sums, spelling, copying, and the tasks of task files
+    Suite(suite::Args),
+}
+
+/// The flags of `eval` on the cache.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "TASKS\n  \
     ppl          perplexity over a text, token by token, for every policy and budget at once\n  \
@@ -135,8 +183,16 @@ fn full() -> Variant {
 /// Runs the command.
 ///
 /// # Errors
-/// When the model or the text cannot be read, a budget is no share, or a sample cannot be made.
-pub(super) fn run(global: &Global, args: &Args) -> Result<Exit> {
+/// When a model, text or task cannot be read, a budget is no share, a sample cannot be made, or a model fails.
+pub(super) fn run(global: &Global, eval: &Eval) -> Result<Exit> {
+    match eval {
+        Eval::Bounded(args) => bounded(global, args),
+        Eval::Other(Other::Suite(args)) => suite::run(global, args),
+    }
+}
+
+/// Measures what bounding the cache costs.
+fn bounded(global: &Global, args: &Args) -> Result<Exit> {
     for &share in &args.budgets {
         ensure!(
             is_share(share),
