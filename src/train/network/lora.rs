@@ -62,7 +62,7 @@ impl LoraSpec {
     }
 
     /// The first pattern that takes none of `names`.
-    pub(super) fn idle<'a>(&self, names: &[&'a str]) -> Option<&str> {
+    pub(super) fn idle(&self, names: &[&str]) -> Option<&str> {
         let idle = |target: &&String| !names.iter().any(|name| takes(target, name));
         self.targets.iter().find(idle).map(String::as_str)
     }

@@ -8,7 +8,7 @@ use crate::train::network::{ParameterMut, Processor};
 /// `a, b, c` of `a·X + b·(XXᵀ)X + c·(XXᵀ)²X`, one after the other; from table 1 of the paper, for singular values from
 /// 0.001 to 1 and with its safety factor.
 const POLYNOMIALS: [(f32, f32, f32); 5] = [
-    (8.156_554_5, -22.483_293, 15.878_770),
+    (8.156_554, -22.483_293, 15.878_77),
     (4.042_93, -2.808_917_5, 0.500_017_8),
     (3.891_667_9, -2.772_484_2, 0.506_064_8),
     (3.285_753_7, -2.368_129_5, 0.464_490_24),
