@@ -320,7 +320,8 @@ mod tests {
         };
         sound.check().unwrap();
         assert_eq!(sound.idle(&["a.q_proj"]), Some("up"));
-        let broken: [(fn(&mut LoraSpec), &str); 4] = [
+        type Change = fn(&mut LoraSpec);
+        let broken: [(Change, &str); 4] = [
             (|s| s.rank = 0, "rank"),
             (|s| s.alpha = f32::NAN, "alpha"),
             (|s| s.dropout = 1.0, "dropout"),

@@ -122,7 +122,8 @@ mod tests {
     fn rows_that_make_no_pass_are_named() {
         let sound = || Pass::next_tokens(&[&[1, 2, 3], &[4, 5]]);
         sound().check(6, 3).unwrap();
-        let broken: [(fn(&mut Pass), &str); 10] = [
+        type Change = fn(&mut Pass);
+        let broken: [(Change, &str); 10] = [
             (|p| *p = Pass::default(), "ids"),
             (|p| p.positions.truncate(2), "positions"),
             (|p| p.ids[0] = 6, "vocabulary"),

@@ -117,9 +117,10 @@ fn squared_singular_values(x: &[f32], (rows, cols): (usize, usize)) -> Vec<f64> 
                     let (a, b) = (row[p], row[q]);
                     (row[p], row[q]) = (c * a - s * b, s * a + c * b);
                 }
-                for k in 0..small {
-                    let (a, b) = (matrix[p][k], matrix[q][k]);
-                    (matrix[p][k], matrix[q][k]) = (c * a - s * b, s * a + c * b);
+                let (one, other) = (matrix[p].clone(), matrix[q].clone());
+                for (k, (a, b)) in one.into_iter().zip(other).enumerate() {
+                    matrix[p][k] = c * a - s * b;
+                    matrix[q][k] = s * a + c * b;
                 }
             }
         }
@@ -243,7 +244,8 @@ fn gradients_are_clipped_to_the_longest_allowed() {
 fn what_does_not_fit_is_refused() {
     let network = lively(&minute_config(), true, options());
     let processor = network.processor();
-    let broken: [(fn(&mut OptimizerSpec), &str); 4] = [
+    type Change = fn(&mut OptimizerSpec);
+    let broken: [(Change, &str); 4] = [
         (|s| s.beta1 = 1.0, "beta1"),
         (|s| s.beta2 = -0.1, "beta2"),
         (|s| s.eps = 0.0, "eps"),

@@ -102,8 +102,7 @@ fn replies_end_at_a_stop_or_an_end_or_their_length() {
         options.stop = vec!["de".to_owned()];
         assert_eq!(engine.generate(&prompt, &options).unwrap(), [["bc", "bc"]]);
         options.stop.clear();
-        let ends = [id("c")];
-        engine.ends = &ends;
+        engine.ends = Vec::leak(vec![id("c")]);
         let both = [prompt[0].clone(), Prompt::Text("x".to_owned())];
         assert_eq!(
             engine.generate(&both, &options).unwrap(),

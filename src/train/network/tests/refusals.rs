@@ -12,7 +12,8 @@ fn refusal(change: impl FnOnce(&mut ModelConfig, &mut NetworkOptions)) -> String
 
 #[test]
 fn options_that_do_not_fit_are_named() {
-    let cases: [(fn(&mut ModelConfig, &mut NetworkOptions), &str); 7] = [
+    type Change = fn(&mut ModelConfig, &mut NetworkOptions);
+    let cases: [(Change, &str); 7] = [
         (|_, o| o.context = Some(33), "model's 32"),
         (|_, o| o.context = Some(0), "context"),
         (|c, _| c.sliding_window = Some(8), "at most 8"),
