@@ -88,26 +88,39 @@ fn a_continuation_is_what_the_whole_text_adds() {
 #[test]
 fn replies_end_at_a_stop_or_an_end_or_their_length() {
     asked(64, 2, |engine, tokenizer| {
-        let id = |text: &str| tokenizer.encode(text, Specials::Parse).unwrap()[0];
+        // The model counts on from the last id of a prompt.
+        let last = |text: &str| {
+            *tokenizer
+                .encode(text, Specials::Parse)
+                .unwrap()
+                .last()
+                .unwrap()
+        };
+        let after = |text: &str, count: u32| {
+            let ids: Vec<TokenId> = (1..=count).map(|n| last(text) + n).collect();
+            tokenizer.decode(&ids, Controls::Skip)
+        };
         let prompt = [Prompt::Text("7 a".to_owned())];
         let mut options = GenerateOptions {
             max_new: 5,
             samples: 2,
             ..GenerateOptions::default()
         };
-        assert_eq!(
-            engine.generate(&prompt, &options).unwrap(),
-            [["bcdef", "bcdef"]]
-        );
-        options.stop = vec!["de".to_owned()];
-        assert_eq!(engine.generate(&prompt, &options).unwrap(), [["bc", "bc"]]);
+        let whole = after("7 a", 5);
+        let replies = engine.generate(&prompt, &options).unwrap();
+        assert_eq!(replies, [[whole.clone(), whole.clone()]]);
+        let stop: String = whole.chars().skip(3).take(2).collect();
+        let cut = whole.split(&stop).next().unwrap().to_owned();
+        assert!(cut.len() < whole.len());
+        options.stop = vec![stop];
+        let replies = engine.generate(&prompt, &options).unwrap();
+        assert_eq!(replies, [[cut.clone(), cut]]);
         options.stop.clear();
-        engine.ends = Vec::leak(vec![id("c")]);
+        engine.ends = Vec::leak(vec![last("7 a") + 2]);
         let both = [prompt[0].clone(), Prompt::Text("x".to_owned())];
-        assert_eq!(
-            engine.generate(&both, &options).unwrap(),
-            [["b", "b"], ["yz{|}", "yz{|}"]]
-        );
+        let replies = engine.generate(&both, &options).unwrap();
+        let [ended, full] = [after("7 a", 1), after("x", 5)];
+        assert_eq!(replies, [[ended.clone(), ended], [full.clone(), full]]);
     });
 }
 
