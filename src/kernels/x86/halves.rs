@@ -6,7 +6,7 @@ use std::arch::x86_64::*;
 use half::bf16;
 
 use super::amx::{self, Tiles};
-use super::{Avx512, pairs};
+use super::{Avx512, Bfloat16, pairs};
 use crate::kernels::lanes::Lanes;
 use crate::kernels::level::Level;
 use crate::kernels::line::Line;
@@ -23,7 +23,7 @@ pub(in crate::kernels) const BLOCK: usize = 2 * TILE;
 /// Proof that the CPU has AVX-512 with BF16, and perhaps tiles of it that this process may use.
 #[derive(Clone, Copy)]
 pub(in crate::kernels) struct Halves {
-    vectors: Avx512,
+    bfloat16: Bfloat16,
     tiles: bool,
 }
 
@@ -45,13 +45,12 @@ impl Halves {
             Level::Bf16 => false,
             Level::Plain | Level::Neon | Level::Avx2 | Level::Avx512 => return None,
         };
-        let vectors = Avx512::detect()?;
-        let has = is_x86_feature_detected!("avx512bf16") && (!tiles || amx::allowed());
-        has.then_some(Halves { vectors, tiles })
+        let bfloat16 = Bfloat16::detect()?;
+        (!tiles || amx::allowed()).then_some(Halves { bfloat16, tiles })
     }
 
     pub(in crate::kernels) fn vectors(self) -> Avx512 {
-        self.vectors
+        self.bfloat16.vectors()
     }
 
     pub(in crate::kernels) fn run(self, work: impl HalvesWork) {
@@ -62,15 +61,8 @@ impl Halves {
     /// Of each lane, `low` rounded to `bf16` in the low half and `high` in the high one.
     #[inline(always)]
     pub(in crate::kernels) fn pairs(self, low: __m512, high: __m512) -> __m512i {
-        // SAFETY: the features were detected, and a vector of 32 halves is as wide as one of 16 words.
-        unsafe {
-            let order = _mm512_set_epi16(
-                31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5,
-                20, 4, 19, 3, 18, 2, 17, 1, 16, 0,
-            );
-            let halves: __m512i = std::mem::transmute(_mm512_cvtne2ps_pbh(high, low));
-            _mm512_permutexvar_epi16(order, halves)
-        }
+        // SAFETY: the feature was detected.
+        unsafe { _mm512_castps_si512(self.bfloat16.pairs(low, high)) }
     }
 
     /// What rounding to `pairs` took from `low` and `high`, rounded likewise.
@@ -90,8 +82,14 @@ impl Halves {
     /// Floats rounded to `bf16`, in order.
     #[inline(always)]
     pub(in crate::kernels) fn halves(self, [first, second]: [__m512; 2]) -> __m512i {
-        // SAFETY: the features were detected, and a vector of 32 halves is as wide as one of 16 words.
-        unsafe { std::mem::transmute(_mm512_cvtne2ps_pbh(second, first)) }
+        // SAFETY: the feature was detected.
+        unsafe { _mm512_castps_si512(self.bfloat16.halves(first, second)) }
+    }
+
+    /// See [`Bfloat16::dot`].
+    #[inline(always)]
+    pub(in crate::kernels) fn dot(self, a: __m512, b: __m512, sums: __m512) -> __m512 {
+        self.bfloat16.dot(a, b, sums)
     }
 
     /// What rounding to `halves` took, rounded likewise.
@@ -216,7 +214,7 @@ impl Halves {
     #[inline(always)]
     pub(in crate::kernels) fn load(self, from: &Line) -> __m512 {
         // SAFETY: a line has 16 floats.
-        unsafe { self.vectors.load(from.0.as_ptr()) }
+        unsafe { self.vectors().load(from.0.as_ptr()) }
     }
 
     /// What multiplies blocks on this thread, for as long as the result lives.

@@ -22,7 +22,7 @@ pub(super) struct Product<const SPLIT: bool> {
 
 impl<const SPLIT: bool> HalvesWork for Product<SPLIT> {
     #[inline(always)]
-    fn run(self, _: Halves) {
+    fn run(self, cpu: Halves) {
         let Product {
             operands:
                 Operands {
@@ -55,10 +55,10 @@ impl<const SPLIT: bool> HalvesWork for Product<SPLIT> {
                     let [a, b] = [columns[0].add(at), columns[1].add(at)];
                     if SPLIT {
                         // The product of the two rests is left out: it is about as large as their rounding.
-                        add_step(&mut sums, row.add(TILE), [a, b]);
-                        add_step(&mut sums, row, [a.add(TILE), b.add(TILE)]);
+                        add_step(cpu, &mut sums, row.add(TILE), [a, b]);
+                        add_step(cpu, &mut sums, row, [a.add(TILE), b.add(TILE)]);
                     }
-                    add_step(&mut sums, row, [a, b]);
+                    add_step(cpu, &mut sums, row, [a, b]);
                 }
                 for (row, sums) in sums.into_iter().enumerate() {
                     let to = out.add(row * stride);
@@ -74,21 +74,23 @@ impl<const SPLIT: bool> HalvesWork for Product<SPLIT> {
 ///
 /// # Safety
 ///
-/// The lines can be read, and the CPU has AVX-512 with BF16.
+/// The lines can be read.
 #[inline(always)]
-unsafe fn add_step(sums: &mut [[__m512; 2]; ROWS], rows: *const Line, columns: [*const Line; 2]) {
+unsafe fn add_step(
+    cpu: Halves,
+    sums: &mut [[__m512; 2]; ROWS],
+    rows: *const Line,
+    columns: [*const Line; 2],
+) {
     for pair in 0..TILE {
-        // SAFETY: the caller's; a vector of 32 halves is as wide as one of 16 words, and a line has as many pairs.
+        // SAFETY: the caller's; a line has as many pairs as a tile has lines.
         unsafe {
-            let load = |line: *const Line| -> __m512bh {
-                std::mem::transmute(_mm512_load_si512(line.add(pair).cast()))
-            };
-            let [a, b] = [load(columns[0]), load(columns[1])];
+            let [a, b] = columns.map(|line| cpu.load(&*line.add(pair)));
             for (row, sums) in sums.iter_mut().enumerate() {
                 let both = *rows.add(row).cast::<i32>().add(pair);
-                let x: __m512bh = std::mem::transmute(_mm512_set1_epi32(both));
-                sums[0] = _mm512_dpbf16_ps(sums[0], x, a);
-                sums[1] = _mm512_dpbf16_ps(sums[1], x, b);
+                let x = _mm512_castsi512_ps(_mm512_set1_epi32(both));
+                sums[0] = cpu.dot(x, a, sums[0]);
+                sums[1] = cpu.dot(x, b, sums[1]);
             }
         }
     }
