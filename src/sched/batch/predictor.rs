@@ -121,13 +121,11 @@ impl Predictor {
 
     /// A step took so long. One that took no time says nothing.
     pub fn observe(&mut self, step: &StepCost, took: Duration) {
-        let mut took = took.as_secs_f64() * 1e3;
+        let took = took.as_secs_f64() * 1e3;
         if took <= 0.0 || step.tokens() == 0 {
             return;
         }
-        if let Some(expected) = self.millis(step).filter(|&ms| ms > 0.0) {
-            took = took.clamp(expected / OUTLIER, expected * OUTLIER);
-        }
+        let took = without_stall(took, self.millis(step));
         if step.prefill == 0 {
             self.base.observe(step.base(), took, FORGET);
         } else {
@@ -137,15 +135,13 @@ impl Predictor {
 
     /// Prompts took so long beside what else was in their steps.
     pub fn observe_prompts(&mut self, read: &StepCost, took: Duration) {
-        let mut took = took.as_secs_f64() * 1e3;
+        let took = took.as_secs_f64() * 1e3;
         if took <= 0.0 || read.prefill == 0 {
             return;
         }
         let expected = self.added.predict(read.added()) * self.late();
-        if self.knows_prompts() && expected > 0.0 {
-            took = took.clamp(expected / OUTLIER, expected * OUTLIER);
-        }
-        self.observe_added(read, took);
+        let expected = self.knows_prompts().then_some(expected);
+        self.observe_added(read, without_stall(took, expected));
     }
 
     fn observe_added(&mut self, step: &StepCost, millis: f64) {
@@ -198,6 +194,14 @@ impl Predictor {
             let base = self.base.predict(step.base());
             base + self.added.predict(step.added()) * self.late()
         })
+    }
+}
+
+/// A time, as far from the expected one as is believed.
+fn without_stall(took: f64, expected: Option<f64>) -> f64 {
+    match expected.filter(|&expected| expected > 0.0) {
+        Some(expected) => took.clamp(expected / OUTLIER, expected * OUTLIER),
+        None => took,
     }
 }
 
