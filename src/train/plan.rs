@@ -437,19 +437,15 @@ impl Open<'_> {
     }
 
     fn packing(&mut self) -> Packing {
-        match (self.recipe.data.packing, self.recipe.stage) {
-            (Some(packing), _) => packing,
-            (None, Stage::Pretrain) => {
-                self.fill("data.packing", Packing::Concatenate, "text is read as one")
-            }
-            // A reply is a row of its own: there is nothing to pack, and nothing to tell.
-            (None, Stage::Rl) => Packing::Padding,
-            (None, _) => self.fill(
-                "data.packing",
-                Packing::BestFit,
-                "no sample is cut, and little is padding",
-            ),
-        }
+        let usual = self.recipe.stage.packing();
+        let why = match (self.recipe.data.packing, self.recipe.stage) {
+            (Some(packing), _) => return packing,
+            // Nothing to tell.
+            (None, Stage::Rl) => return usual,
+            (None, Stage::Pretrain) => "text is read as one",
+            (None, _) => "no sample is cut, and little is padding",
+        };
+        self.fill("data.packing", usual, why)
     }
 }
 

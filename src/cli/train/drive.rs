@@ -24,15 +24,7 @@ const LOOK: Duration = Duration::from_millis(200);
 pub(super) fn begin(host: &Host, path: &Path, overrides: &[String], how: &How) -> Result<Exit> {
     let asked = Asked::listen()?;
     let loaded = recipe::load(path, overrides)?;
-    if let Some(base) = loaded
-        .recipe
-        .model
-        .base
-        .as_deref()
-        .filter(|base| !Path::new(base).exists())
-    {
-        host.ensure(base)?;
-    }
+    super::ensure_base(host, &loaded.recipe)?;
     let trainer = Trainer::begin(&host.library, &loaded, how.threads, &mut tell(host))?;
     drive(host, trainer, how, &asked)
 }

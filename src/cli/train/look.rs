@@ -129,15 +129,7 @@ pub(super) fn preview(
     json: bool,
 ) -> Result<Exit> {
     let loaded = recipe::load(path, overrides)?;
-    if let Some(base) = loaded
-        .recipe
-        .model
-        .base
-        .as_deref()
-        .filter(|base| !Path::new(base).exists())
-    {
-        host.ensure(base)?;
-    }
+    super::ensure_base(host, &loaded.recipe)?;
     let previews = trainer::preview(&host.library, &loaded.recipe, samples, tokens)?;
     if json {
         output::json(&previews)?;

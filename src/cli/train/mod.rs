@@ -3,7 +3,7 @@
 mod drive;
 mod look;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::{Args as ClapArgs, Subcommand};
@@ -12,6 +12,7 @@ use super::exit::Exit;
 use super::flags::Global;
 use super::host::Host;
 use crate::config::Overrides;
+use crate::train::recipe::Recipe;
 use crate::train::runs::Request;
 
 /// The flags of `train`.
@@ -157,4 +158,13 @@ pub(super) fn run(global: &Global, args: &Args) -> Result<Exit> {
         Command::Export { id } => drive::export(&host, id),
         Command::Report { ids, output } => look::report(&host, ids, output.as_deref()),
     }
+}
+
+/// Pulls the model that a recipe begins with, if it is one of the catalogue and not installed.
+fn ensure_base(host: &Host, recipe: &Recipe) -> Result<()> {
+    let named = recipe.model.base.as_deref();
+    if let Some(base) = named.filter(|base| !Path::new(base).exists()) {
+        host.ensure(base)?;
+    }
+    Ok(())
 }

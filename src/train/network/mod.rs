@@ -20,11 +20,12 @@ mod tensor;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use crate::data::Objective;
 pub use error::NetworkError;
 pub use lora::LoraSpec;
 pub use options::{Freeze, NetworkOptions, Precision};
 pub use parameter::{Parameter, ParameterMut, Role};
-pub use pass::{Cost, Moment, Objective, Pass};
+pub use pass::{Cost, Moment, Pass};
 pub use processor::Processor;
 pub use source::SpecialTokens;
 
@@ -498,6 +499,13 @@ impl Network {
     /// Elements of all weights, adapters with them.
     pub fn elements(&self) -> usize {
         self.tensors().map(|t| t.rows() * t.cols()).sum()
+    }
+
+    /// Elements of those that are trained.
+    pub fn trained(&self) -> usize {
+        let parameters = self.parameters().into_iter();
+        let trained = parameters.filter(|parameter| parameter.trainable);
+        trained.map(|parameter| parameter.values.len()).sum()
     }
 
     /// A copy of every tensor of the model, adapters folded into their linears, under Hugging Face's names: one block at a

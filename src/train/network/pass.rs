@@ -1,6 +1,7 @@
 //! The rows of one pass, and what is asked of them.
 
 use super::NetworkError;
+use crate::data::Objective;
 use crate::ids::TokenId;
 
 /// Rows of packed samples and the objective over them.
@@ -13,19 +14,8 @@ pub struct Pass {
     /// `(start, length)` of the samples: they follow each other and cover all rows. A row attends to the rows of its own
     /// sample up to itself.
     pub spans: Vec<(usize, usize)>,
-    /// What is to be predicted.
+    /// What is to be predicted; nothing is computed for a weight of 0.
     pub objective: Objective,
-}
-
-/// The predictions that count. The three are of one length.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Objective {
-    /// Rows that predict.
-    pub rows: Vec<usize>,
-    /// The token that each should predict.
-    pub targets: Vec<TokenId>,
-    /// What each one's loss is multiplied by; nothing is computed for 0.
-    pub weights: Vec<f32>,
 }
 
 /// What a pass cost.

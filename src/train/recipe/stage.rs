@@ -5,6 +5,8 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Packing;
+
 /// What a run does to a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -30,6 +32,16 @@ impl Stage {
             Stage::Lora => "lora",
             Stage::Qlora => "qlora",
             Stage::Rl => "rl",
+        }
+    }
+
+    /// How samples become rows unless the recipe says.
+    pub const fn packing(self) -> Packing {
+        match self {
+            Stage::Pretrain => Packing::Concatenate,
+            Stage::Sft | Stage::Lora | Stage::Qlora => Packing::BestFit,
+            // A reply is a row of its own: there is nothing to pack.
+            Stage::Rl => Packing::Padding,
         }
     }
 }

@@ -2,11 +2,11 @@
 
 use super::TrainError;
 use super::origin;
-use super::supply::Files;
+use super::supply::{self, Files};
 use super::words::Words;
-use crate::data::{self, EncodeOptions, Encoder, Overlong, Pairs, Preview, Side, Validation};
+use crate::data::{self, Preview, Side, Validation};
 use crate::store::{Library, Model};
-use crate::train::recipe::{Recipe, Stage};
+use crate::train::recipe::Recipe;
 
 /// The most problems of a source that are listed; all are counted.
 const PROBLEMS: usize = 100;
@@ -47,16 +47,7 @@ pub fn preview(
             Words::of_new(library, section, &datasets, folder.path(), &mut |_| {})?
         }
     };
-    let options = EncodeOptions {
-        pairs: Pairs::Turns,
-        context: match recipe.stage {
-            Stage::Pretrain => None,
-            _ => recipe.data.max_length.map(|length| length as usize),
-        },
-        overlong: Overlong::Truncate,
-    };
-    let template = words.template(recipe.data.template.as_deref())?;
-    let encoder = Encoder::new(words.tokenizer.clone(), template, options)?;
+    let encoder = supply::encoder(recipe, &words, recipe.data.max_length)?;
     let mut previews = Vec::new();
     for (_, dataset, _) in &files.sources {
         previews.extend(Preview::of_dataset(

@@ -1,7 +1,7 @@
 //! The loss on the data held back.
 
 use super::{TrainError, Trainer, pass};
-use crate::data::{Batches, BitsPerByte, Cursor, bytes_of_tokens};
+use crate::data::{Batches, BitsPerByte, Cursor};
 
 impl Trainer {
     /// The mean loss in nats a token that counts, and bits a byte, of the rows held back, at most `evaluation.rows`.
@@ -13,7 +13,6 @@ impl Trainer {
         let mut options = self.supply.batches(&self.recipe, self.plan.packing, rows);
         options.shuffle = false;
         options.epochs = Some(1);
-        let bytes = bytes_of_tokens(self.supply.encoder.tokenizer());
         let most = self.recipe.evaluation.rows.unwrap_or(u64::MAX);
         let (mut nats, mut counted, mut seen) = (0.0, 0.0, 0);
         let mut bits = BitsPerByte::default();
@@ -23,8 +22,9 @@ impl Trainer {
             }
             let batch = loaded?.batch;
             seen += batch.rows as u64;
-            let losses = self.network.evaluate(&pass(&batch))?;
-            let objective = &batch.objective;
+            let pass = pass(batch);
+            let losses = self.network.evaluate(&pass)?;
+            let objective = &pass.objective;
             for ((loss, target), weight) in losses
                 .iter()
                 .zip(&objective.targets)
@@ -35,7 +35,11 @@ impl Trainer {
                 if *weight > 0.0 {
                     bits.add(
                         f64::from(*loss),
-                        bytes.get(*target as usize).copied().unwrap_or(0),
+                        self.supply
+                            .bytes
+                            .get(*target as usize)
+                            .copied()
+                            .unwrap_or(0),
                     );
                 }
             }

@@ -24,10 +24,10 @@ use crate::data::{Batch, Cursor, Loader};
 use crate::store::Library;
 use crate::train::checkpoint::{self, Best as BestLoss};
 use crate::train::early_stop::{Best, Better, EarlyStop, Verdict};
-use crate::train::network::{Moment, Network, Objective, Pass};
+use crate::train::network::{Moment, Network, Pass};
 use crate::train::optimizer::{Optimizer, OptimizerSpec, Rates};
 use crate::train::plan::{Facts, Filled, Plan};
-use crate::train::recipe::{KeepBest, Loaded, OptimKind, Packing, Paths, Recipe, Stage, Unused};
+use crate::train::recipe::{KeepBest, Loaded, OptimKind, Paths, Recipe, Unused};
 use crate::train::record::{Entry, Evaluated, EventFile, JsonLines, Metrics, Step, Throughput};
 use crate::train::runs::{Keep, RunFolder, RunLock, RunState, Status};
 use crate::train::scaling::Shape;
@@ -169,10 +169,7 @@ impl Trainer {
             let options = supply.batches(&recipe, packing, 1);
             Ok(options.plan(corpus, 0)?.batches.len() as u64)
         };
-        let packing = recipe.data.packing.unwrap_or(match recipe.stage {
-            Stage::Pretrain => Packing::Concatenate,
-            _ => Packing::BestFit,
-        });
+        let packing = recipe.data.packing.unwrap_or(recipe.stage.packing());
         let rows = one_row(&supply.train, packing)?;
         let validation_rows = match &supply.held {
             Some(held) => one_row(held, packing)?,
@@ -243,12 +240,7 @@ impl Trainer {
         tell(&format!(
             "{} weights, {} of them trained; {} steps of {} tokens; {:.0} G operations/s at most",
             network.elements(),
-            network
-                .parameters()
-                .iter()
-                .filter(|p| p.trainable)
-                .map(|p| p.values.len())
-                .sum::<usize>(),
+            network.trained(),
             plan.steps,
             plan.step_tokens,
             peak / 1e9
@@ -319,14 +311,15 @@ impl Trainer {
             let loaded = loaded.ok_or(TrainError::Ended {
                 step: self.state.step,
             })??;
+            let learnt_from = loaded.batch.tokens as u64;
             let moment = Moment {
                 step: self.state.step,
                 micro_step,
             };
-            let cost = self.network.learn(&pass(&loaded.batch), moment)?;
+            let cost = self.network.learn(&pass(loaded.batch), moment)?;
             loss += cost.loss_sum;
             weight += cost.weight;
-            tokens += loaded.batch.tokens as u64;
+            tokens += learnt_from;
             let epoch = self.cursor.epoch;
             self.cursor = loaded.cursor;
             // The last group of an epoch steps with what there is.
@@ -334,13 +327,9 @@ impl Trainer {
                 break;
             }
         }
-        let mean = match weight > 0.0 {
-            true => loss / weight,
-            false => 0.0,
-        };
-        let scale = match weight > 0.0 {
-            true => 1.0 / weight,
-            false => 0.0,
+        let (mean, scale) = match weight > 0.0 {
+            true => (loss / weight, 1.0 / weight),
+            false => (0.0, 0.0),
         };
         let clip = Some(self.recipe.optim.clip).filter(|clip| *clip > 0.0);
         let clipped = self.optimizer.clip(&self.network.parameters(), scale, clip);
@@ -371,8 +360,7 @@ impl Trainer {
                     .step(&step)
                     .map_err(TrainError::io(self.folder.events()))?;
             }
-            self.state.updated = now();
-            self.folder.write_state(&self.state)?;
+            self.write_state()?;
         }
         let mut end = last.then_some(End::Finished);
         let evaluated = match self.supply.held.is_some()
@@ -469,13 +457,7 @@ impl Trainer {
             return Ok(());
         }
         let checkpoints = self.folder.checkpoints();
-        let trained: usize = self
-            .network
-            .parameters()
-            .iter()
-            .filter(|p| p.trainable)
-            .map(|p| p.values.len())
-            .sum();
+        let trained = self.network.trained();
         let whole = match self.network.options().lora {
             Some(_) => trained,
             None => self.network.elements(),
@@ -531,6 +513,10 @@ impl Trainer {
     pub fn mark(&mut self, status: Status, reason: Option<String>) -> Result<(), TrainError> {
         self.state.status = status;
         self.state.reason = reason;
+        self.write_state()
+    }
+
+    fn write_state(&mut self) -> Result<(), TrainError> {
         self.state.updated = now();
         Ok(self.folder.write_state(&self.state)?)
     }
@@ -541,13 +527,12 @@ impl Trainer {
     /// A file cannot be written; the checkpoints stay.
     pub fn finish(&mut self, library: &Library) -> Result<String, TrainError> {
         self.save()?;
-        let name = self.export(library)?;
+        let name = self.install(library)?;
         let read = crate::train::record::read(&self.folder.log());
         let log = read.map_err(TrainError::io(self.folder.log()))?;
         Metrics::of(&log)
             .write(&self.folder.metrics())
             .map_err(TrainError::io(self.folder.metrics()))?;
-        self.state.exported = Some(name.clone());
         self.mark(Status::Finished, None)?;
         Ok(name)
     }
@@ -570,16 +555,12 @@ impl Trainer {
 }
 
 /// A batch as the network takes it.
-fn pass(batch: &Batch) -> Pass {
+fn pass(batch: Batch) -> Pass {
     Pass {
-        ids: batch.ids.clone(),
+        ids: batch.ids,
         positions: batch.positions.iter().map(|p| *p as usize).collect(),
-        spans: batch.spans.clone(),
-        objective: Objective {
-            rows: batch.objective.rows.clone(),
-            targets: batch.objective.targets.clone(),
-            weights: batch.objective.weights.clone(),
-        },
+        spans: batch.spans,
+        objective: batch.objective,
     }
 }
 

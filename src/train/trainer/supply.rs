@@ -7,7 +7,7 @@ use super::TrainError;
 use super::words::Words;
 use crate::data::{
     self, BatchOptions, Corpus, Dataset, DatasetOptions, EncodeOptions, Encoder, Overlong, Packing,
-    Pairs, Side, Split, SplitBy,
+    Pairs, Side, Split, SplitBy, bytes_of_tokens,
 };
 use crate::train::recipe::{self, Format, Recipe, Stage};
 
@@ -75,6 +75,8 @@ impl Files {
 pub(super) struct Supply {
     pub(super) train: Arc<Corpus>,
     pub(super) held: Option<Arc<Corpus>>,
+    /// How many bytes each token stands for, where something is held back.
+    pub(super) bytes: Vec<u32>,
     pub(super) encoder: Encoder,
     /// Most tokens of a row.
     pub(super) context: u32,
@@ -90,16 +92,7 @@ impl Supply {
         scratch: &Path,
         tell: &mut dyn FnMut(&str),
     ) -> Result<Supply, TrainError> {
-        let options = EncodeOptions {
-            pairs: Pairs::Turns,
-            context: match recipe.stage {
-                Stage::Pretrain => None,
-                _ => Some(context as usize),
-            },
-            overlong: Overlong::Truncate,
-        };
-        let template = words.template(recipe.data.template.as_deref())?;
-        let encoder = Encoder::new(words.tokenizer.clone(), template, options)?;
+        let encoder = encoder(recipe, words, Some(context))?;
         let sources: Vec<(String, &Dataset, f64)> = files
             .sources
             .iter()
@@ -139,6 +132,9 @@ impl Supply {
         }
         Ok(Supply {
             train: Arc::new(train),
+            bytes: held
+                .as_ref()
+                .map_or(Vec::new(), |_| bytes_of_tokens(encoder.tokenizer())),
             held: held.map(Arc::new),
             encoder,
             context,
@@ -167,6 +163,24 @@ impl Supply {
             padding: self.encoder.tokenizer().eos().unwrap_or(0),
         }
     }
+}
+
+/// What turns records into ids: documents whole, others up to `row` tokens.
+pub(super) fn encoder(
+    recipe: &Recipe,
+    words: &Words,
+    row: Option<u32>,
+) -> Result<Encoder, TrainError> {
+    let options = EncodeOptions {
+        pairs: Pairs::Turns,
+        context: match recipe.stage {
+            Stage::Pretrain => None,
+            _ => row.map(|tokens| tokens as usize),
+        },
+        overlong: Overlong::Truncate,
+    };
+    let template = words.template(recipe.data.template.as_deref())?;
+    Ok(Encoder::new(words.tokenizer.clone(), template, options)?)
 }
 
 fn tell_of(what: &str, corpus: &Corpus, tell: &mut dyn FnMut(&str)) {
