@@ -29,7 +29,7 @@ impl Compute {
     ///
     /// `auto` is bfloat16 on CUDA and float32 on a CPU, where products with quantised weights take inputs of 8 bits
     /// (docs/decisions/009) or, of prompts where the CPU has tiles, bfloat16 (docs/decisions/010); prompts' other products
-    /// split their inputs into two bfloat16 (docs/decisions/006).
+    /// split their inputs into two bfloat16 (docs/decisions/006). `bfloat16` needs no tiles for it, only instructions.
     pub fn choose(dtype: Dtype) -> Self {
         let device = Device::cuda_if_available();
         let kind = match dtype {
@@ -38,13 +38,14 @@ impl Compute {
             Dtype::Auto if device.is_cuda() => Kind::BFloat16,
             Dtype::Auto => Kind::Float,
         };
-        let quants = match Level::Amx.is_available() {
-            true => Precision::Bfloat16,
-            false => Precision::Int8,
+        let halves = match dtype {
+            Dtype::Bfloat16 => Level::Bf16,
+            Dtype::Auto | Dtype::Float32 => Level::Amx,
         };
         let (prompts, decoding) = match dtype {
             Dtype::Float32 => (Precision::Float32, Precision::Float32),
-            Dtype::Bfloat16 | Dtype::Auto => (quants, Precision::Int8),
+            _ if halves.is_available() => (Precision::Bfloat16, Precision::Int8),
+            Dtype::Bfloat16 | Dtype::Auto => (Precision::Int8, Precision::Int8),
         };
         let (plain, attention) = match dtype {
             Dtype::Float32 => (Precision::Float32, Precision::Float32),
@@ -175,6 +176,16 @@ mod tests {
         assert_eq!(exact.dtype_name(), "float32");
         let auto = Compute::choose(Dtype::Auto);
         assert_eq!(auto.precision(true, false), Precision::Int8);
+        let halves = Compute::choose(Dtype::Bfloat16);
+        assert_eq!(halves.precision(true, false), Precision::Int8);
+        assert_eq!(
+            halves.precision(true, true) == Precision::Bfloat16,
+            Level::Bf16.is_available()
+        );
+        assert_eq!(
+            auto.precision(true, true) == Precision::Bfloat16,
+            Level::Amx.is_available()
+        );
         assert_eq!(auto.precision(false, false), Precision::Float32);
         if !auto.device.is_cuda() {
             assert_eq!(

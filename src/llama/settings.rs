@@ -12,8 +12,9 @@ use crate::units;
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// What products are computed in. On a CPU, `auto` and `bfloat16` round the inputs of quantised weights: of generated
-    /// tokens to 8 bits, of prompts to bfloat16 where the processor has tiles of it; `auto` keeps products with other
-    /// weights nearer to `float32`, which rounds nothing.
+    /// tokens to 8 bits, of prompts to bfloat16 where the processor has tiles of it or, under `bfloat16`, any
+    /// instructions for it, else to 8 bits; `auto` keeps products with other weights nearer to `float32`, which rounds
+    /// nothing.
     pub dtype: Dtype,
     /// Compute threads; absent = what the cgroup quota and the CPU affinity allow.
     #[schemars(example = 4)]
