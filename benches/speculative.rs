@@ -56,7 +56,12 @@ fn main() -> Result<(), Failure> {
 }
 
 fn cases() -> Result<Vec<Case>, Failure> {
-    let copy = format!("{PASSAGE}\n\n{PASSAGE}\n\n{PASSAGE}\n\n");
+    // Begun a fourth time, for between two passages it is anybody's guess whether one more follows.
+    let begun = PASSAGE.split_inclusive(' ').take(8).collect::<String>();
+    let copy = format!(
+        "{PASSAGE}\n\n{PASSAGE}\n\n{PASSAGE}\n\n{}",
+        begun.trim_end()
+    );
     let story =
         "My grandmother used to say that every house remembers the people who lived in it. When I ";
     let hybrid = |budget| Policy::hybrid(budget, Hybrid::default());

@@ -432,6 +432,41 @@ fn greedy(prompt: &[TokenId], max_tokens: usize) -> Request {
 }
 
 #[test]
+fn a_key_that_floods_the_queue_leaves_places_for_others() {
+    let of = |key: &str| {
+        let mut request = greedy(&[1], 10);
+        request.standing.key = key.to_owned();
+        request
+    };
+    let now = Instant::now();
+    for (policy, most) in [(PolicyKind::Fair, 4), (PolicyKind::Fcfs, 8)] {
+        let config = Config {
+            policy,
+            max_queue: 8,
+            ..Config::default()
+        };
+        let mut scheduler = scheduler(config, 1_000);
+        let loud = (0..8).take_while(|_| scheduler.submit(of("loud"), now).is_ok());
+        assert_eq!(loud.count(), most, "{policy:?}");
+        let quiet = (0..8).take_while(|_| scheduler.submit(of("quiet"), now).is_ok());
+        assert_eq!(quiet.count(), (8 - most) / 2, "{policy:?}");
+    }
+    let mut scheduler = scheduler(
+        Config {
+            policy: PolicyKind::Fair,
+            max_queue: 1,
+            ..Config::default()
+        },
+        1_000,
+    );
+    scheduler.submit(of("loud"), now).unwrap();
+    assert!(matches!(
+        scheduler.submit(of("quiet"), now),
+        Err(Busy::QueueFull { .. })
+    ));
+}
+
+#[test]
 fn v9_running_answers_are_in_every_step_and_prompts_take_what_they_leave() {
     for batcher in [
         BatcherKind::Fixed,

@@ -601,7 +601,9 @@ impl Handler<Submit> for Engine {
             }
             Err(busy) => {
                 self.parts.metrics.rejected(match busy {
-                    Busy::QueueFull { .. } | Busy::TokensFull { .. } => "queue_full",
+                    Busy::QueueFull { .. } | Busy::ShareFull { .. } | Busy::TokensFull { .. } => {
+                        "queue_full"
+                    }
                     Busy::TooLarge { .. } => "too_large",
                     Busy::Draining => "draining",
                     Busy::SessionLost(_) => "session_lost",

@@ -68,6 +68,21 @@ pub enum Busy {
         /// How long what is before it takes, at the pace of late; `None` before anything was measured.
         wait: Option<Duration>,
     },
+    /// Under `fair`, the key holds as many of the queue's places as are left for others.
+    #[error(
+        "the queue has no more places for this key: {waiting} of its requests wait, and {free} places are left for others; {}",
+        later(*.wait)
+    )]
+    ShareFull {
+        /// Requests of the key that wait.
+        waiting: usize,
+        /// Places that nobody has.
+        free: usize,
+        /// The place in the queue that it would have had; 1 is next.
+        position: usize,
+        /// How long what is before it takes, at the pace of late; `None` before anything was measured.
+        wait: Option<Duration>,
+    },
     /// The queue holds as many prompt tokens as it may.
     #[error(
         "the queue is full: {waiting} prompt tokens wait, {limit} are allowed; {}",

@@ -12,7 +12,7 @@ use super::priority::{Prioritizer, prioritizer};
 use super::request::{Busy, Event, Request};
 use super::sequence::Sequence;
 use super::stepper::Stepped;
-use super::{Config, Ended, Phase, Row, Speculate};
+use super::{Config, Ended, Phase, PolicyKind, Row, Speculate};
 
 /// Outputs that are expected of a request before any has ended.
 const FIRST_GUESS: f64 = 128.0;
@@ -120,6 +120,23 @@ impl Scheduler {
                 position,
                 wait: self.wait(),
             });
+        }
+        // Without it a key that sends more than is answered would fill the queue, and others would find no place in it:
+        // a key may hold as many places as it leaves free ("Dynamic queue length thresholds for shared-memory packet
+        // switches", https://doi.org/10.1109/90.664262).
+        if self.config.policy == PolicyKind::Fair {
+            let key = &request.standing.key;
+            let own = |other: &&Sequence| other.request.standing.key == *key;
+            let own = self.waiting.iter().filter(own).count();
+            let free = self.config.max_queue - waiting;
+            if own >= free {
+                return Err(Busy::ShareFull {
+                    waiting: own,
+                    free,
+                    position,
+                    wait: self.wait(),
+                });
+            }
         }
         let tokens = self.waiting_tokens();
         if waiting > 0 && tokens + request.prompt.len() > self.config.max_queue_tokens {

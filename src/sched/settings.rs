@@ -17,7 +17,7 @@ pub struct Config {
     #[serde(deserialize_with = "units::at_least_one")]
     #[schemars(range(min = 1))]
     pub max_batch: usize,
-    /// Requests that wait at most; one more is answered "busy".
+    /// Requests that wait at most; one more is answered "busy". Under `fair`, requests of one key wait in at most as many places as they leave free.
     #[serde(deserialize_with = "units::at_least_one")]
     #[schemars(range(min = 1))]
     pub max_queue: usize,

@@ -210,9 +210,9 @@ impl From<Busy> for ApiError {
     fn from(busy: Busy) -> Self {
         let text = busy.to_string();
         match busy {
-            Busy::QueueFull { position, wait, .. } | Busy::TokensFull { position, wait, .. } => {
-                ApiError::full(text, position, wait)
-            }
+            Busy::QueueFull { position, wait, .. }
+            | Busy::ShareFull { position, wait, .. }
+            | Busy::TokensFull { position, wait, .. } => ApiError::full(text, position, wait),
             Busy::TooLarge { .. } => ApiError::new(400, "kv_too_large", text).about("max_tokens"),
             Busy::Draining => ApiError::stopping(),
             Busy::SessionLost(session) => SessionError::Unknown(session).into(),
