@@ -93,7 +93,7 @@ struct Place {
 
 /// See the module.
 pub(super) struct Rewards {
-    task: Box<dyn RewardTask>,
+    pub(super) task: Box<dyn RewardTask>,
     tokenizer: Tokenizer,
     ends: Vec<TokenId>,
     settings: Rl,
@@ -349,7 +349,7 @@ impl Rewards {
     }
 
     /// The next prompt of the epoch, by its place among those to learn from.
-    fn next(&mut self) -> usize {
+    pub(super) fn next(&mut self) -> usize {
         let count = self.train.len() as u64;
         let (epoch, at) = (self.place.prompts / count, self.place.prompts % count);
         self.place.prompts += 1;

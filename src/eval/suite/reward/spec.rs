@@ -209,7 +209,8 @@ fn parse(text: &str, given: Option<Given<'_>>) -> Result<RewardSpec, String> {
                 .map_or(PathBuf::from(data), Path::to_owned);
             if data.as_os_str().is_empty() {
                 return Err(
-                    "it needs data=FILE.jsonl with question and answer on each line".to_owned(),
+                    "it needs data=FILE.jsonl, or rl.path in a recipe, with question and answer on each line"
+                        .to_owned(),
                 );
             }
             let spec = RewardSpec::Gsm8k {
