@@ -61,6 +61,7 @@ pub use error::{DataError, Place, Problem, Unit};
 pub use format::Format;
 pub use loader::Loader;
 pub use mixture::{Mixture, Part};
+pub(crate) use order::order_of_prompts;
 pub use plan::{Packing, Piece, Plan, Row};
 pub use preview::{Preview, PreviewToken, Run};
 pub use record::Record;

@@ -10,6 +10,7 @@ pub(super) enum Use {
     Parts,
     Rows,
     Start,
+    Prompts,
 }
 
 /// The stream of one epoch for one use.
@@ -36,6 +37,13 @@ pub(super) fn shuffle<T>(items: &mut [T], rng: &mut ChaCha8Rng) {
     for last in (1..items.len()).rev() {
         items.swap(last, below(rng, last + 1));
     }
+}
+
+/// The order in which `count` prompts are gone through in an epoch.
+pub(crate) fn order_of_prompts(seed: u64, epoch: u64, count: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..count).collect();
+    shuffle(&mut order, &mut stream(seed, epoch, Use::Prompts));
+    order
 }
 
 #[cfg(test)]

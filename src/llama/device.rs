@@ -18,8 +18,10 @@ pub struct Compute {
     pub prompts: Precision,
     /// Likewise of generated tokens'.
     pub decoding: Precision,
-    /// Of prompts' products with other weights; those of generated tokens are in single precision.
+    /// Of prompts' products with other weights.
     pub plain: Precision,
+    /// Likewise of generated tokens'.
+    pub plain_decoding: Precision,
     /// Of prompts' attention on a CPU.
     pub attention: Precision,
 }
@@ -58,7 +60,24 @@ impl Compute {
             prompts,
             decoding,
             plain,
+            plain_decoding: Precision::Float32,
             attention,
+        }
+    }
+
+    /// The CPU, and all products of weights that are not quantised in one type, those of generated tokens like those of
+    /// prompts: for many answers at once from a model that is being trained in that type. A step of many rows is bound
+    /// by arithmetic, not by memory.
+    pub fn of_training(bfloat16: bool) -> Self {
+        let dtype = match bfloat16 {
+            true => Dtype::Bfloat16,
+            false => Dtype::Float32,
+        };
+        let chosen = Compute::choose(dtype);
+        Compute {
+            device: Device::Cpu,
+            plain_decoding: chosen.plain,
+            ..chosen
         }
     }
 
@@ -68,7 +87,7 @@ impl Compute {
             (true, true) => self.prompts,
             (true, false) => self.decoding,
             (false, true) => self.plain,
-            (false, false) => Precision::Float32,
+            (false, false) => self.plain_decoding,
         }
     }
 
@@ -187,6 +206,12 @@ mod tests {
             Level::Amx.is_available()
         );
         assert_eq!(auto.precision(false, false), Precision::Float32);
+        let trained = Compute::of_training(true);
+        assert_eq!(trained.precision(false, false), Precision::Bfloat16);
+        assert_eq!(trained.precision(false, true), Precision::Bfloat16);
+        assert!(!trained.device.is_cuda());
+        let exact = Compute::of_training(false);
+        assert_eq!(exact.precision(false, false), Precision::Float32);
         if !auto.device.is_cuda() {
             assert_eq!(
                 (auto.dtype_name(), exact.about().as_str()),

@@ -50,6 +50,17 @@ impl Llama {
         tile: usize,
         context: Option<usize>,
     ) -> Result<Self, LlamaError> {
+        Llama::load_on(super::device::threads(), checkpoint, compute, tile, context)
+    }
+
+    /// Likewise, to compute on `threads` threads of its own where the kernels read the weights.
+    pub fn load_on(
+        threads: usize,
+        checkpoint: &Checkpoint,
+        compute: Compute,
+        tile: usize,
+        context: Option<usize>,
+    ) -> Result<Self, LlamaError> {
         let _guard = tch::no_grad_guard();
         let config = ModelConfig::read(checkpoint)?;
         let weights = Weights::new(checkpoint, &config, compute);
@@ -58,7 +69,7 @@ impl Llama {
         let rope = Rope::new(&config, factors.as_deref());
         let packed = match compute.device.is_cuda() {
             true => None,
-            false => Packed::load(&weights, &config, tile, super::device::threads())?,
+            false => Packed::load(&weights, &config, tile, threads)?,
         };
         let held = match packed {
             Some(packed) => Held::Packed(Box::new(packed)),

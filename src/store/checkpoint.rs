@@ -15,6 +15,7 @@ use serde_json::Value;
 use super::StoreError;
 use super::gguf::{Gguf, Metadata};
 use super::hf_folder;
+use super::in_memory::InMemory;
 use super::quant::{self, DType};
 use super::safetensors::Safetensors;
 
@@ -43,6 +44,8 @@ pub enum Checkpoint {
     Gguf(Gguf),
     /// A folder with `config.json` and safetensors files.
     Safetensors(Safetensors),
+    /// Tensors that are in no file.
+    Memory(InMemory),
 }
 
 impl Checkpoint {
@@ -84,6 +87,7 @@ impl Checkpoint {
         match self {
             Checkpoint::Gguf(file) => file.path(),
             Checkpoint::Safetensors(folder) => folder.path(),
+            Checkpoint::Memory(memory) => memory.path(),
         }
     }
 
@@ -92,6 +96,7 @@ impl Checkpoint {
         match self {
             Checkpoint::Gguf(file) => Box::new(file.tensors()),
             Checkpoint::Safetensors(folder) => Box::new(folder.tensors()),
+            Checkpoint::Memory(memory) => Box::new(memory.tensors()),
         }
     }
 
@@ -105,6 +110,7 @@ impl Checkpoint {
         match self {
             Checkpoint::Gguf(file) => file.get(name),
             Checkpoint::Safetensors(folder) => folder.get(name),
+            Checkpoint::Memory(memory) => memory.get(name),
         }
     }
 
@@ -116,6 +122,7 @@ impl Checkpoint {
         let found = match self {
             Checkpoint::Gguf(file) => file.bytes(name),
             Checkpoint::Safetensors(folder) => folder.bytes(name),
+            Checkpoint::Memory(memory) => memory.bytes(name),
         };
         let bytes = found.ok_or_else(|| StoreError::NoTensor {
             path: self.path().to_path_buf(),
@@ -134,6 +141,7 @@ impl Checkpoint {
         match self {
             Checkpoint::Gguf(file) => &file.read,
             Checkpoint::Safetensors(folder) => &folder.read,
+            Checkpoint::Memory(memory) => &memory.read,
         }
     }
 
@@ -158,7 +166,7 @@ impl Checkpoint {
     pub fn metadata(&self) -> Option<&Metadata> {
         match self {
             Checkpoint::Gguf(file) => Some(file.metadata()),
-            Checkpoint::Safetensors(_) => None,
+            Checkpoint::Safetensors(_) | Checkpoint::Memory(_) => None,
         }
     }
 
@@ -167,14 +175,16 @@ impl Checkpoint {
         match self {
             Checkpoint::Gguf(_) => None,
             Checkpoint::Safetensors(folder) => Some(folder.config()),
+            Checkpoint::Memory(memory) => Some(memory.config()),
         }
     }
 
-    /// The length of all weight files in bytes.
+    /// The length of all weight files in bytes; of tensors in memory, theirs.
     pub fn file_bytes(&self) -> u64 {
         match self {
             Checkpoint::Gguf(file) => file.file_bytes(),
             Checkpoint::Safetensors(folder) => folder.file_bytes(),
+            Checkpoint::Memory(memory) => memory.total_bytes(),
         }
     }
 }

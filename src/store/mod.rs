@@ -15,6 +15,7 @@ pub mod error;
 pub mod gguf;
 mod hf_folder;
 pub mod home;
+mod in_memory;
 pub mod library;
 #[cfg(test)]
 mod library_tests;
@@ -35,6 +36,7 @@ pub use catalog::Catalog;
 pub use checkpoint::{Checkpoint, TensorInfo};
 pub use error::StoreError;
 pub use home::Home;
+pub use in_memory::InMemory;
 pub use library::{Installed, Library};
 pub use manifest::Manifest;
 pub use model::{Model, Summary};

@@ -97,6 +97,12 @@ impl Model {
         let text = match &checkpoint {
             Checkpoint::Gguf(file) => gguf_text(file)?,
             Checkpoint::Safetensors(folder) => folder_text(folder)?,
+            Checkpoint::Memory(_) => {
+                return Err(StoreError::Unsupported {
+                    path: checkpoint.path().to_owned(),
+                    reason: "tensors in memory have no tokenizer".to_owned(),
+                });
+            }
         };
         let compiled = text
             .template
@@ -209,9 +215,10 @@ impl Summary {
             license: None,
             chat_template,
         };
-        match checkpoint {
-            Checkpoint::Gguf(file) => summary.add_metadata(file.metadata()),
-            Checkpoint::Safetensors(folder) => summary.add_config(folder.config()),
+        match (checkpoint.metadata(), checkpoint.config_json()) {
+            (Some(metadata), _) => summary.add_metadata(metadata),
+            (None, Some(config)) => summary.add_config(config),
+            (None, None) => {}
         }
         summary
     }

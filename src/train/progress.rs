@@ -88,6 +88,12 @@ pub fn told(step: &Step) -> String {
     if let Some(reward) = step.reward {
         line += &format!(", reward {reward:.3}");
     }
+    if let Some(drawn) = step.drawn.filter(|drawn| drawn.skipped > 0) {
+        line += &format!(
+            ", {} of {} prompts rewarded alike",
+            drawn.skipped, drawn.groups
+        );
+    }
     if let Some(left) = step
         .eta_s
         .and_then(|left| Duration::try_from_secs_f64(left.round()).ok())
@@ -103,6 +109,7 @@ pub fn evaluation(evaluated: &Evaluated) -> String {
         ("loss", evaluated.loss),
         ("bits per byte", evaluated.bits_per_byte),
         ("reward", evaluated.reward),
+        ("right", evaluated.right),
     ];
     let named = named
         .into_iter()
@@ -125,6 +132,7 @@ pub fn evaluation(evaluated: &Evaluated) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::train::record::Drawn;
 
     #[test]
     fn lines_tell_rate_and_time_left() {
@@ -134,11 +142,16 @@ mod tests {
             tokens_per_s: 1234.5,
             eta_s: Some(61.2),
             reward: Some(0.5),
+            drawn: Some(Drawn {
+                groups: 8,
+                skipped: 3,
+                ..Drawn::default()
+            }),
             ..Step::default()
         };
         assert_eq!(
             told(&step),
-            "loss 2.3457, lr 3.00e-4, 1234 tok/s, reward 0.500, 1m 1s left"
+            "loss 2.3457, lr 3.00e-4, 1234 tok/s, reward 0.500, 3 of 8 prompts rewarded alike, 1m 1s left"
         );
         let evaluated = Evaluated {
             loss: Some(1.5),

@@ -14,6 +14,7 @@ use crate::cli::output;
 use crate::cli::signals::Signals;
 use crate::train::progress::Progress;
 use crate::train::recipe;
+use crate::train::record::Evaluated;
 use crate::train::runs::{Request, RunFolder, Status};
 use crate::train::trainer::{End, TrainError, Trainer};
 
@@ -185,30 +186,27 @@ fn steps(
     how: &How,
     asked: &Asked,
 ) -> Result<Option<Stopped>, TrainError> {
+    if let Some(evaluated) = trainer.look()? {
+        judged(&evaluated, progress, how);
+    }
     while trainer.taken() < trainer.steps() {
         if let Some(stopped) = obey(trainer, progress, asked)? {
             return Ok(Some(stopped));
         }
         let outcome = trainer.step()?;
         progress.step(&outcome.step, outcome.logged);
-        if let Some(evaluated) = &outcome.evaluated {
-            progress.evaluation(evaluated);
-        }
         if how.json && outcome.logged {
             // Fails only when nobody reads it.
             let _ = output::json_line(&outcome.step);
         }
-        if how.json
-            && let Some(evaluated) = &outcome.evaluated
-        {
-            let _ = output::json_line(evaluated);
+        if let Some(evaluated) = &outcome.evaluated {
+            judged(evaluated, progress, how);
         }
         match outcome.end {
             None => {}
             Some(End::Finished) => break,
             Some(End::NoBetter) => {
-                let message =
-                    "the loss on the data held back gets no better: early_stopping ends the run";
+                let message = "evaluations get no better: early_stopping ends the run";
                 progress.tell(message);
                 trainer.note(message)?;
                 break;
@@ -216,6 +214,14 @@ fn steps(
         }
     }
     Ok(None)
+}
+
+fn judged(evaluated: &Evaluated, progress: &Progress, how: &How) {
+    progress.evaluation(evaluated);
+    if how.json {
+        // As above.
+        let _ = output::json_line(evaluated);
+    }
 }
 
 /// Does what was asked since the last step; waits while the run is paused.

@@ -2,6 +2,7 @@
 
 mod drive;
 mod look;
+mod problems;
 
 use std::path::{Path, PathBuf};
 
@@ -83,6 +84,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Print problems of a task of the stage rl with their right answers, a conversation a line, to fine-tune on before
+    Problems(problems::Args),
     /// Install the model of a run's last checkpoint under its name
     Export {
         /// The run
@@ -155,6 +158,7 @@ pub(super) fn run(global: &Global, args: &Args) -> Result<Exit> {
             tokens,
             json,
         } => look::preview(&host, recipe, overrides, (*samples, *tokens), *json),
+        Command::Problems(args) => problems::print(args),
         Command::Export { id } => drive::export(&host, id),
         Command::Report { ids, output } => look::report(&host, ids, output.as_deref()),
     }

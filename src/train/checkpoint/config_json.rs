@@ -7,7 +7,7 @@ use crate::store::FloatType;
 use crate::train::network::Network;
 
 /// The `config.json` of a network whose weights are stored as `stored`.
-pub(super) fn config_json(network: &Network, stored: FloatType) -> Value {
+pub(crate) fn config_json(network: &Network, stored: FloatType) -> Value {
     let config = network.config();
     let class = match config.architecture.as_str() {
         "mistral" => "MistralForCausalLM",

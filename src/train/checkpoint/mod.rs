@@ -19,6 +19,8 @@ mod synced;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use config_json::config_json;
+
 pub use adapter::{load_adapter, read_adapter_spec, save_adapter};
 pub use error::CheckpointError;
 pub use model_file::save_model;

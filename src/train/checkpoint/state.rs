@@ -38,8 +38,9 @@ pub struct RunState {
 pub struct Best {
     /// After which step.
     pub step: u64,
-    /// Its mean loss in nats.
-    pub loss: f64,
+    /// What evaluations are told apart by: the mean loss in nats, or the mean reward.
+    #[serde(alias = "loss")]
+    pub value: f64,
 }
 
 #[derive(Serialize, Deserialize)]

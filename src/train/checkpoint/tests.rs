@@ -55,7 +55,7 @@ fn run_state() -> RunState {
         schedule: json!({"warmup": 1}),
         best: Some(Best {
             step: 2,
-            loss: 1.25,
+            value: 1.25,
         }),
     }
 }

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rl {
-    /// The task, which has prompts and scores answers.
+    /// The task, which has prompts and scores answers: `arithmetic`, `spelling` or `gsm8k`, and settings after a colon.
+    #[schemars(extend("examples" = ["arithmetic:operations=+-,max=20"]))]
     pub task: String,
     /// The file of a task that reads its problems.
     #[schemars(extend("examples" = ["data/gsm8k-train.jsonl"]))]
@@ -23,7 +24,7 @@ pub struct Rl {
     #[schemars(range(min = 1, max = 1048576))]
     pub max_new_tokens: u32,
     /// How freely answers are drawn.
-    #[schemars(extend("exclusiveMinimum" = 0, "maximum" = 10))]
+    #[schemars(extend("exclusiveMinimum" = 0, "maximum" = 2))]
     pub temperature: f64,
     /// From how many of the likeliest tokens; 0 = all.
     #[schemars(range(min = 0, max = 1048576))]
@@ -31,10 +32,10 @@ pub struct Rl {
     /// The reward of an answer in the required format whose content is wrong.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub format_reward: f64,
-    /// The system prompt; absent = the task's own.
+    /// The system prompt; absent = the model's own, if its chat template has one.
     #[schemars(extend("examples" = ["Answer inside <answer></answer>."]))]
     pub system_prompt: Option<String>,
-    /// Held-out prompts of an evaluation.
+    /// Held-out prompts of an evaluation, at most as many as the task holds out.
     #[schemars(range(min = 1, max = 1048576))]
     pub eval_prompts: u32,
 }

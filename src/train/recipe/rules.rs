@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::layer::Layer;
 use super::{KeepBest, OptimKind, Place, Recipe, RecipeError, ScheduleKind, Stage, data::Packing};
+use crate::eval::suite::{RewardError, RewardSpec};
 
 /// A recipe with the keys that were given in it.
 pub(super) struct Rules<'a> {
@@ -98,8 +99,29 @@ impl Rules<'_> {
             for key in ["horizon.epochs", "horizon.tokens", "horizon.ratio"] {
                 self.refuse(key, reason)?;
             }
+            self.task()?;
         }
         Ok(())
+    }
+
+    /// Whether there is such a task, and whether it has the file that is given.
+    fn task(&self) -> Checked {
+        let Some(rl) = &self.recipe.rl else {
+            return Ok(());
+        };
+        let path = rl.path.as_deref().map(Path::new);
+        let spec = RewardSpec::with(&rl.task, path, self.recipe.seed, rl.format_reward);
+        let reason = match spec {
+            Err(RewardError::Spec { why, .. }) => why,
+            // The file is read when the run begins.
+            _ => return Ok(()),
+        };
+        let keys = match (0.0..1.0).contains(&rl.format_reward) {
+            true => ["rl.task", "rl.path"],
+            false => ["rl.format_reward", "rl.task"],
+        };
+        let named = keys.iter().find(|key| self.given(key).is_some());
+        self.refuse(named.unwrap_or(&"rl.task"), &reason)
     }
 
     fn model(&self) -> Checked {

@@ -13,7 +13,7 @@ fn refused(text: &str, overrides: &[&str]) -> String {
     read("r.toml", text, overrides).unwrap_err().to_string()
 }
 
-const SHIPPED: [(&str, &str); 7] = [
+const SHIPPED: [(&str, &str); 8] = [
     (
         "pretrain-shakespeare.toml",
         include_str!("../../../.config/train/pretrain-shakespeare.toml"),
@@ -30,6 +30,10 @@ const SHIPPED: [(&str, &str); 7] = [
     (
         "qlora.toml",
         include_str!("../../../.config/train/qlora.toml"),
+    ),
+    (
+        "sft-arithmetic.toml",
+        include_str!("../../../.config/train/sft-arithmetic.toml"),
     ),
     (
         "rl-arithmetic.toml",
@@ -291,6 +295,21 @@ fn keys_without_effect_are_refused() {
             SFT,
             &["stage=rl", "data.path=null", "watchdog.window=9"],
             "watchdog.window",
+        ),
+        (
+            SFT,
+            &["stage=rl", "data.path=null", "rl.task=sums"],
+            "rl.task",
+        ),
+        (
+            SFT,
+            &["stage=rl", "data.path=null", "rl.path=x.jsonl"],
+            "rl.path",
+        ),
+        (
+            SFT,
+            &["stage=rl", "data.path=null", "rl.format_reward=1"],
+            "rl.format_reward",
         ),
     ] {
         match read("r.toml", text, overrides) {

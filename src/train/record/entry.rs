@@ -32,7 +32,7 @@ pub struct Step {
     pub step: u64,
     /// Seconds since 1970.
     pub time: f64,
-    /// Mean loss in nats a token that counts; one that is not finite is written as null.
+    /// Mean loss in nats a token that counts; in the stage rl, that weighted by advantages, of either sign. One that is not finite is written as null.
     #[serde(deserialize_with = "or_nan")]
     pub loss: f64,
     /// The learning rate that it was taken with.
@@ -54,8 +54,32 @@ pub struct Step {
     pub epoch: Option<f64>,
     /// Mean reward of the step's answers, in the stage rl.
     pub reward: Option<f64>,
+    /// What was drawn to learn from, in the stage rl.
+    #[serde(default)]
+    pub drawn: Option<Drawn>,
     /// Joules since the line before, where the machine tells.
     pub energy_j: Option<f64>,
+}
+
+/// The answers of a step of the stage rl.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Drawn {
+    /// Prompts.
+    pub groups: u64,
+    /// Prompts whose answers all had the same reward, so that nothing was learnt from them.
+    pub skipped: u64,
+    /// Answers.
+    pub answers: u64,
+    /// Of those, answers that the limit of tokens ended.
+    pub cut: u64,
+    /// Tokens of all answers.
+    pub tokens: u64,
+    /// Tokens of prompts and answers whose gradients were computed; equal answers to a prompt count once.
+    pub learnt: u64,
+    /// Seconds that packing the weights for the engine took.
+    pub refresh_s: f64,
+    /// Seconds that drawing took.
+    pub draw_s: f64,
 }
 
 /// JSON has no number that is not finite.
@@ -76,6 +100,9 @@ pub struct Evaluated {
     pub bits_per_byte: Option<f64>,
     /// Mean reward on held-out prompts, in the stage rl.
     pub reward: Option<f64>,
+    /// Share of held-out prompts that are answered rightly, in the stage rl.
+    #[serde(default)]
+    pub right: Option<f64>,
     /// Scores of tasks by name.
     #[serde(default)]
     pub tasks: BTreeMap<String, f64>,

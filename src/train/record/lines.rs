@@ -13,12 +13,13 @@ pub struct JsonLines {
 }
 
 impl JsonLines {
-    /// Opens the log to go on after `step`: lines of later steps, which a run that was killed left behind and will take
-    /// again, are taken out. Returns how many, too.
+    /// Opens the log to go on after a checkpoint of `step`, or from the beginning: lines of later steps, which a run that
+    /// was killed left behind and will take again, are taken out, and from the beginning the evaluation before the first
+    /// step, too. Returns how many, too.
     ///
     /// # Errors
     /// The file cannot be read or written.
-    pub fn open(path: &Path, step: u64) -> io::Result<(JsonLines, usize)> {
+    pub fn open(path: &Path, step: Option<u64>) -> io::Result<(JsonLines, usize)> {
         let log = match read(path) {
             Ok(log) => log,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Log::default(),
@@ -28,7 +29,10 @@ impl JsonLines {
         let kept: Vec<Entry> = log
             .entries
             .into_iter()
-            .filter(|entry| entry.step() <= step)
+            .filter(|entry| match step {
+                Some(step) => entry.step() <= step,
+                None => entry.step() == 0 && matches!(entry, Entry::Event { .. }),
+            })
             .collect();
         let dropped = all - kept.len();
         if dropped > 0 {
@@ -118,7 +122,7 @@ mod tests {
     fn a_log_goes_on_after_the_step_that_is_resumed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log.jsonl");
-        let (mut lines, dropped) = JsonLines::open(&path, 0).unwrap();
+        let (mut lines, dropped) = JsonLines::open(&path, None).unwrap();
         assert_eq!(dropped, 0);
         for at in [10, 20, 30] {
             lines.write(&step(at)).unwrap();
@@ -139,7 +143,7 @@ mod tests {
             (3, 1, 1)
         );
 
-        let (mut lines, dropped) = JsonLines::open(&path, 20).unwrap();
+        let (mut lines, dropped) = JsonLines::open(&path, Some(20)).unwrap();
         assert_eq!(dropped, 2);
         lines.write(&step(30)).unwrap();
         let log = read(&path).unwrap();

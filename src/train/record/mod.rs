@@ -21,7 +21,7 @@ mod metrics;
 mod tensorboard;
 mod throughput;
 
-pub use entry::{Entry, Evaluated, Sampled, Step};
+pub use entry::{Drawn, Entry, Evaluated, Sampled, Step};
 pub use lines::{JsonLines, Log, read};
 pub use metrics::Metrics;
 pub use tensorboard::{EventFile, read_frames};

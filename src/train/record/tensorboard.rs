@@ -100,6 +100,7 @@ impl EventFile {
             ("eval/loss", evaluated.loss),
             ("eval/bits_per_byte", evaluated.bits_per_byte),
             ("eval/reward", evaluated.reward),
+            ("eval/right", evaluated.right),
         ];
         let given = all
             .into_iter()

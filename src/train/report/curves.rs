@@ -61,6 +61,7 @@ pub(super) fn of_run(run: &Run) -> Result<Option<String>, PlotError> {
             vec![
                 steps(run, "training", |step| step.reward),
                 evaluations(run, "held out", |at| at.reward),
+                evaluations(run, "held out, right", |at| at.right),
             ],
         ),
         panel(

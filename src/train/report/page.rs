@@ -186,6 +186,7 @@ fn evaluations(run: &Run) -> String {
                 shown(at.loss),
                 shown(at.bits_per_byte),
                 shown(at.reward),
+                shown(at.right),
             ];
             line.extend(tasks.iter().map(|task| shown(at.tasks.get(*task).copied())));
             line.push(if at.best {
@@ -199,7 +200,7 @@ fn evaluations(run: &Run) -> String {
     if lines.is_empty() {
         return String::new();
     }
-    let mut headings = ["step", "loss", "bits per byte", "reward"]
+    let mut headings = ["step", "loss", "bits per byte", "reward", "right"]
         .map(str::to_owned)
         .to_vec();
     headings.extend(tasks.into_iter().cloned());
@@ -241,7 +242,7 @@ mod tests {
             .recipe;
         let folder = RunFolder::create(home, &recipe, 100).unwrap();
         if logged {
-            let (mut log, _) = JsonLines::open(&folder.log(), 0).unwrap();
+            let (mut log, _) = JsonLines::open(&folder.log(), None).unwrap();
             for step in 1..=3 {
                 log.write(&Entry::Step(Step {
                     step,

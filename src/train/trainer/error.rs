@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::data::DataError;
+use crate::eval::suite::RewardError;
 use crate::store::StoreError;
 use crate::text::TextError;
 use crate::train::checkpoint::CheckpointError;
@@ -10,6 +11,7 @@ use crate::train::network::NetworkError;
 use crate::train::optimizer::OptimizerError;
 use crate::train::plan::PlanError;
 use crate::train::recipe::RecipeError;
+use crate::train::rollout::RolloutError;
 use crate::train::runs::RunError;
 use crate::train::scaling::BadShape;
 use crate::train::watchdog::Alarm;
@@ -55,6 +57,12 @@ pub enum TrainError {
     /// See [`RunError`].
     #[error(transparent)]
     Run(#[from] RunError),
+    /// See [`RewardError`].
+    #[error("rl.task: {0}")]
+    Reward(#[from] RewardError),
+    /// See [`RolloutError`].
+    #[error("the answers of a step cannot be drawn: {0}")]
+    Rollout(#[from] RolloutError),
     /// The run has gone wrong; its last checkpoint is good.
     #[error(transparent)]
     Alarm(#[from] Alarm),
@@ -72,6 +80,9 @@ pub enum TrainError {
         /// Steps taken.
         step: u64,
     },
+    /// The place in the data that a checkpoint has does not fit this program.
+    #[error("the place in the data that the checkpoint has cannot be read: {0}")]
+    Place(serde_json::Error),
     /// The state of a checkpoint does not fit this program.
     #[error("the state of checkpoint {step} cannot be read: {reason}")]
     State {
@@ -88,6 +99,10 @@ impl TrainError {
             key,
             reason: reason.into(),
         }
+    }
+
+    pub(super) fn place(error: serde_json::Error) -> TrainError {
+        TrainError::Place(error)
     }
 
     pub(super) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> TrainError {

@@ -6,38 +6,44 @@
 mod checks;
 mod error;
 mod export;
-mod held;
+mod judging;
+mod lessons;
 mod origin;
+mod rewards;
 mod sampling;
 mod supply;
+mod teacher;
 #[cfg(test)]
 mod tests;
 mod words;
 
-pub use checks::{preview, validate};
+pub use checks::{Looked, PromptPreview, preview, validate};
 pub use error::TrainError;
 
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::data::{Batch, Cursor, Loader};
+use crate::data::Batch;
 use crate::store::Library;
-use crate::train::checkpoint::{self, Best as BestLoss};
-use crate::train::early_stop::{Best, Better, EarlyStop, Verdict};
-use crate::train::network::{Moment, Network, Pass};
+use crate::train::checkpoint::{self, Best as Judged};
+use crate::train::early_stop::{Best, EarlyStop, Verdict};
+use crate::train::network::{Network, Pass};
 use crate::train::optimizer::{Optimizer, OptimizerSpec, Rates};
-use crate::train::plan::{Facts, Filled, Plan};
-use crate::train::recipe::{KeepBest, Loaded, OptimKind, Paths, Recipe, Unused};
+use crate::train::plan::{Filled, Plan};
+use crate::train::recipe::{KeepBest, Loaded, OptimKind, Paths, Recipe, Stage, Unused};
 use crate::train::record::{Entry, Evaluated, EventFile, JsonLines, Metrics, Step, Throughput};
 use crate::train::runs::{Keep, RunFolder, RunLock, RunState, Status};
 use crate::train::scaling::Shape;
 use crate::train::watchdog::Watchdog;
 use origin::Origin;
-use supply::{Files, Supply};
+use supply::Files;
+use teacher::Teacher;
 
 /// What a step led to.
 #[derive(Debug)]
 pub struct Outcome {
+    /// The evaluation before it, of a run that began with this step; see [`Trainer::look`].
+    pub before: Option<Evaluated>,
     /// The step.
     pub step: Step,
     /// Whether it has a line in the log.
@@ -55,7 +61,7 @@ pub struct Outcome {
 pub enum End {
     /// All steps are taken.
     Finished,
-    /// The loss on the data held back gets no better.
+    /// Evaluations get no better.
     NoBetter,
 }
 
@@ -75,11 +81,9 @@ pub struct Trainer {
     plan: Plan,
     shape: Shape,
     origin: Origin,
-    supply: Supply,
+    teacher: Teacher,
     network: Network,
     optimizer: Optimizer,
-    loader: Loader,
-    cursor: Cursor,
     log: JsonLines,
     events: Option<EventFile>,
     throughput: Throughput,
@@ -87,7 +91,9 @@ pub struct Trainer {
     judgement: Judgement,
     state: RunState,
     tokens: u64,
-    /// The last evaluation's loss, and after which step.
+    /// Whether the model was evaluated before the first step, or nobody needs to any more.
+    looked: bool,
+    /// The value that the last evaluation is told apart by, and after which step.
     judged: Option<(u64, f64)>,
     saved: Option<u64>,
     /// Operations a second that this machine's products reach in the type that is trained in.
@@ -162,25 +168,9 @@ impl Trainer {
         }
         let files = Files::open(&recipe)?;
         let (origin, mut network) = Origin::open(library, &folder, &recipe, &files, threads, tell)?;
-        let shape = origin::shape_of(&network);
-        let context = origin::row_tokens(&recipe, &network)?;
-        let supply = Supply::encode(&recipe, &files, &origin.words, context, folder.path(), tell)?;
-        let one_row = |corpus, packing| -> Result<u64, TrainError> {
-            let options = supply.batches(&recipe, packing, 1);
-            Ok(options.plan(corpus, 0)?.batches.len() as u64)
-        };
-        let packing = recipe.data.packing.unwrap_or(recipe.stage.packing());
-        let rows = one_row(&supply.train, packing)?;
-        let validation_rows = match &supply.held {
-            Some(held) => one_row(held, packing)?,
-            None => 0,
-        };
-        let facts = Facts {
-            shape,
-            row_tokens: u64::from(context),
-            rows,
-            validation_rows,
-        };
+        let words = &origin.words;
+        let mut teacher = Teacher::open(&recipe, &files, words, &network, folder.path(), tell)?;
+        let facts = teacher.facts(&recipe, &network)?;
         let plan = Plan::of(&recipe, &facts)?;
         for Filled { key, value, why } in &plan.filled {
             tell(&format!("{key} = {value}: {why}"));
@@ -195,23 +185,23 @@ impl Trainer {
         };
         let processor = network.processor().clone();
         let mut optimizer = Optimizer::new(spec, &network.parameters(), processor)?;
-        let mut cursor = Cursor::default();
+        let better = teacher.better();
         let mut judgement = Judgement {
-            best: Best::new(Better::Lower),
+            best: Best::new(better),
             early: recipe
                 .early_stopping
                 .clone()
-                .map(|s| EarlyStop::new(s, Better::Lower)),
+                .map(|s| EarlyStop::new(s, better)),
         };
         let mut tokens = 0;
-        let (mut step, mut saved) = (0, None);
+        let (mut step, mut saved, mut place) = (0, None, None);
         if let Some(last) = folder.checkpoints().last()? {
             let kept = checkpoint::restore(&last.path, &mut network, &mut optimizer)?;
             let bad = |error: serde_json::Error| TrainError::State {
                 step: last.step,
                 reason: error.to_string(),
             };
-            cursor = serde_json::from_value(kept.data).map_err(bad)?;
+            place = Some(kept.data);
             judgement = serde_json::from_value(kept.schedule).map_err(bad)?;
             (step, tokens, saved) = (kept.step, kept.tokens, Some(kept.step));
             tell(&format!(
@@ -220,7 +210,7 @@ impl Trainer {
             ));
         }
         let (log, dropped) =
-            JsonLines::open(&folder.log(), step).map_err(TrainError::io(folder.log()))?;
+            JsonLines::open(&folder.log(), saved).map_err(TrainError::io(folder.log()))?;
         if dropped > 0 {
             tell(&format!(
                 "{dropped} lines of the log are of steps after the checkpoint, which are taken again"
@@ -233,16 +223,17 @@ impl Trainer {
                 Some(created.map_err(TrainError::io(folder.events()))?)
             }
         };
-        let options = supply.batches(&recipe, plan.packing, plan.micro_rows as usize);
-        let ahead = recipe.data.prefetch as usize;
-        let loader = Loader::start(supply.train.clone(), options, cursor.clone(), ahead)?;
+        teacher.start(&recipe, &plan, place)?;
         let peak = origin::peak(&network);
         tell(&format!(
-            "{} weights, {} of them trained; {} steps of {} tokens; {:.0} G operations/s at most",
+            "{} weights, {} of them trained; {} steps of {}; {:.0} G operations/s at most",
             network.elements(),
             network.trained(),
             plan.steps,
-            plan.step_tokens,
+            match &recipe.rl {
+                Some(rl) => format!("{} answers to each of {} prompts", rl.samples, rl.groups),
+                None => format!("{} tokens", plan.step_tokens),
+            },
             peak / 1e9
         ));
         state.status = Status::Running;
@@ -252,24 +243,23 @@ impl Trainer {
         state.updated = now();
         folder.write_state(&state)?;
         Ok(Trainer {
-            watchdog: Watchdog::new(recipe.watchdog.clone()),
+            watchdog: Watchdog::new(watched(&recipe)),
             throughput: Throughput::default(),
             _lock: lock,
             folder,
             recipe,
             plan,
-            shape,
+            shape: facts.shape,
             origin,
-            supply,
+            teacher,
             network,
             optimizer,
-            loader,
-            cursor,
             log,
             events,
             judgement,
             state,
             tokens,
+            looked: saved.is_some(),
             judged: None,
             saved,
             peak,
@@ -301,34 +291,17 @@ impl Trainer {
     /// # Errors
     /// The watchdog's alarm, before the weights are kept anywhere; or a file that cannot be read or written.
     pub fn step(&mut self) -> Result<Outcome, TrainError> {
+        let before = self.look()?;
         let begun = Instant::now();
         let number = self.state.step + 1;
         let factor = self.plan.schedule.factor(self.state.step);
-        let (mut loss, mut weight, mut tokens) = (0.0, 0.0, 0);
         self.network.zero_gradients();
-        for micro_step in 0..self.plan.accumulation {
-            let loaded = self.loader.next();
-            let loaded = loaded.ok_or(TrainError::Ended {
-                step: self.state.step,
-            })??;
-            let learnt_from = loaded.batch.tokens as u64;
-            let moment = Moment {
-                step: self.state.step,
-                micro_step,
-            };
-            let cost = self.network.learn(&pass(loaded.batch), moment)?;
-            loss += cost.loss_sum;
-            weight += cost.weight;
-            tokens += learnt_from;
-            let epoch = self.cursor.epoch;
-            self.cursor = loaded.cursor;
-            // The last group of an epoch steps with what there is.
-            if self.cursor.epoch != epoch {
-                break;
-            }
-        }
-        let (mean, scale) = match weight > 0.0 {
-            true => (loss / weight, 1.0 / weight),
+        let lesson = self
+            .teacher
+            .learn(&mut self.network, &self.plan, self.state.step)?;
+        let learns = lesson.divisor > 0.0;
+        let (mean, scale) = match learns {
+            true => (lesson.loss / lesson.divisor, 1.0 / lesson.divisor),
             false => (0.0, 0.0),
         };
         let clip = Some(self.recipe.optim.clip).filter(|clip| *clip > 0.0);
@@ -342,15 +315,22 @@ impl Trainer {
             weight_decay: rates.weight_decay as f32,
             momentum: self.recipe.optim.momentum as f32,
         };
-        self.optimizer
-            .step(&mut self.network.parameters_mut(), rates, clipped.scale)?;
-        self.tokens += tokens;
+        // Without a gradient, what the optimizer remembers of earlier ones would still move the weights.
+        if learns {
+            self.optimizer
+                .step(&mut self.network.parameters_mut(), rates, clipped.scale)?;
+        }
+        self.tokens += lesson.tokens;
         self.state.step = number;
         self.state.loss = Some(mean);
         let took = begun.elapsed();
-        self.throughput.observe(tokens, took);
+        self.throughput.observe(lesson.tokens, took);
         self.state.active_s += took.as_secs_f64();
-        let step = self.told(number, mean, lr, clipped.norm);
+        let step = Step {
+            reward: lesson.reward,
+            drawn: lesson.drawn,
+            ..self.told(number, mean, lr, clipped.norm)
+        };
         let last = number == self.plan.steps;
         let logged = last || number == 1 || number.is_multiple_of(self.recipe.logging.every.max(1));
         if logged {
@@ -363,7 +343,7 @@ impl Trainer {
             self.write_state()?;
         }
         let mut end = last.then_some(End::Finished);
-        let evaluated = match self.supply.held.is_some()
+        let evaluated = match self.teacher.judges()
             && (last || number.is_multiple_of(self.recipe.evaluation.every.max(1)))
         {
             false => None,
@@ -387,6 +367,7 @@ impl Trainer {
             self.save()?;
         }
         Ok(Outcome {
+            before,
             step,
             logged,
             evaluated,
@@ -398,7 +379,9 @@ impl Trainer {
     fn told(&self, step: u64, loss: f64, lr: f64, grad_norm: f64) -> Step {
         let pace = self.throughput.pace();
         let eta = self.throughput.eta(self.plan.steps - step);
-        let flops = self.shape.flops_per_token(u64::from(self.supply.context));
+        let flops = self
+            .shape
+            .flops_per_token(u64::from(self.teacher.context()));
         Step {
             step,
             time: seconds(),
@@ -412,39 +395,9 @@ impl Trainer {
             eta_s: eta.map(|eta| eta.as_secs_f64()),
             epoch: Some(step as f64 / self.plan.epoch_steps.max(1) as f64),
             reward: None,
+            drawn: None,
             energy_j: None,
         }
-    }
-
-    /// Measures the loss on what is held back, and writes the samples.
-    fn judge(&mut self) -> Result<(Evaluated, Option<Verdict>), TrainError> {
-        let step = self.state.step;
-        let (loss, bits) = self.held()?;
-        let best = self.judgement.best.observe(Some(loss));
-        let verdict = self
-            .judgement
-            .early
-            .as_mut()
-            .map(|early| early.observe(loss));
-        self.judged = Some((step, loss));
-        let evaluated = Evaluated {
-            step,
-            time: seconds(),
-            loss: Some(loss),
-            bits_per_byte: bits,
-            best,
-            ..Evaluated::default()
-        };
-        self.write(&Entry::Evaluation(evaluated.clone()))?;
-        if let Some(events) = &mut self.events {
-            events
-                .evaluation(&evaluated)
-                .map_err(TrainError::io(self.folder.events()))?;
-        }
-        for sampled in self.samples()? {
-            self.write(&Entry::Sample(sampled))?;
-        }
-        Ok((evaluated, verdict))
     }
 
     /// Saves a checkpoint of the steps taken, if there is none.
@@ -475,18 +428,19 @@ impl Trainer {
             step,
             tokens: self.tokens,
             seeds: [("recipe".to_owned(), self.recipe.seed)].into(),
-            data: json(serde_json::to_value(&self.cursor))?,
+            data: json(self.teacher.place())?,
             schedule: json(serde_json::to_value(&self.judgement))?,
-            best: self.judged.map(|(step, loss)| BestLoss { step, loss }),
+            best: self.judged.map(|(step, value)| Judged { step, value }),
         };
         checkpoint::save(pending.path(), &self.network, &self.optimizer, &state)?;
         let metric = self
             .judged
             .filter(|(judged, _)| *judged == step)
-            .map(|(_, loss)| loss);
+            .map(|(_, value)| value);
         let keep = Keep {
             last: self.recipe.checkpoint.keep_last as usize,
-            best: (self.recipe.checkpoint.keep_best != KeepBest::Off).then_some(Better::Lower),
+            best: (self.recipe.checkpoint.keep_best != KeepBest::Off)
+                .then(|| self.teacher.better()),
         };
         pending.commit(metric, keep)?;
         self.saved = Some(step);
@@ -564,6 +518,15 @@ fn pass(batch: Batch) -> Pass {
     }
 }
 
+/// What the watchdog watches: the loss of the stage rl is of either sign and says nothing of divergence.
+fn watched(recipe: &Recipe) -> crate::train::recipe::Watchdog {
+    let mut watchdog = recipe.watchdog.clone();
+    if recipe.stage == Stage::Rl {
+        watchdog.divergence = 0.0;
+    }
+    watchdog
+}
+
 /// The recipe with paths that hold wherever it is read from.
 fn absolute(recipe: &Recipe) -> Result<Recipe, TrainError> {
     let mut recipe = recipe.clone();
@@ -576,6 +539,7 @@ fn absolute(recipe: &Recipe) -> Result<Recipe, TrainError> {
     paths.extend(data.mixture.iter_mut().map(|source| &mut source.path));
     paths.extend(&mut data.validation_path);
     paths.extend(&mut data.template);
+    paths.extend(recipe.rl.as_mut().and_then(|rl| rl.path.as_mut()));
     // A name of a model is no path, unless there is a file of that name.
     let base = recipe.model.base.as_mut();
     paths.extend(base.filter(|base| Path::new(base.as_str()).exists()));

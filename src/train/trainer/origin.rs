@@ -32,10 +32,6 @@ impl Origin {
         threads: usize,
         tell: &mut dyn FnMut(&str),
     ) -> Result<(Origin, Network), TrainError> {
-        if recipe.stage == Stage::Rl {
-            let reason = "rl cannot be run yet; pretrain, sft, lora and qlora can";
-            return Err(TrainError::key("stage", reason));
-        }
         if !recipe.evaluation.tasks.is_empty() {
             let reason = "tasks cannot be run by a training run yet; leave it out";
             return Err(TrainError::key("evaluation.tasks", reason));

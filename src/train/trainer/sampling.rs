@@ -9,7 +9,7 @@ use crate::train::record::Sampled;
 impl Trainer {
     /// Greedy continuations of the recipe's prompts. The whole text is computed for each token: they are short.
     pub(super) fn samples(&mut self) -> Result<Vec<Sampled>, TrainError> {
-        let tokenizer = self.supply.encoder.tokenizer().clone();
+        let tokenizer = self.origin.words.tokenizer.clone();
         let most = self.recipe.evaluation.sample_tokens as usize;
         let mut samples = Vec::new();
         for prompt in self.recipe.evaluation.samples.clone() {

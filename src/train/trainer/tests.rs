@@ -1,6 +1,7 @@
 use std::path::{Path, PathBuf};
 
 use super::*;
+use crate::eval::suite::{Problem, Reward, RewardTask, Split};
 use crate::store::{Catalog, Home, Model};
 use crate::train::recipe;
 use crate::train::runs::Request;
@@ -306,4 +307,224 @@ fn data_is_validated_and_shown_without_training() {
             .map_or(0, Iterator::count)
             == 0
     );
+}
+
+const REWARDS: &str = r#"
+stage = "rl"
+[model]
+base = "tiny"
+[rl]
+task = "arithmetic:max=3"
+groups = 2
+samples = 4
+max_new_tokens = 6
+eval_prompts = 3
+[optim]
+lr = 1e-3
+[batch]
+micro_rows = 2
+[horizon]
+steps = 6
+[evaluation]
+every = 3
+[checkpoint]
+every = 2
+[logging]
+every = 1
+[export]
+name = "rewarded"
+"#;
+
+/// Pays for the letters of the wanted half of the alphabet, of which even a random model writes some.
+struct Letters;
+
+impl RewardTask for Letters {
+    fn name(&self) -> &str {
+        "letters"
+    }
+
+    fn len(&self, _: Split) -> usize {
+        0
+    }
+
+    fn problem(&self, _: Split, _: usize) -> Option<Problem> {
+        None
+    }
+
+    fn solution(&self, _: &Problem) -> String {
+        "a".to_owned()
+    }
+
+    fn score(&self, _: &Problem, reply: &str) -> Reward {
+        let letters = reply.chars().filter(|c| ('a'..'n').contains(c)).count();
+        Reward {
+            value: letters as f64 / reply.len().max(1) as f64,
+            parts: Vec::new(),
+            right: letters > 0,
+        }
+    }
+}
+
+impl Place {
+    /// A model that can read a prompt, and a recipe that rewards it.
+    fn with_rewards() -> (Place, Loaded) {
+        let place = Place::new();
+        let path = place.path("text.txt");
+        let text = PRETRAIN.replace("PATH", path.to_str().unwrap());
+        let text = text.replace("context = 32", "context = 256");
+        let text = text.replace("steps = 8", "steps = 1");
+        let mut trainer = place.begin(&parsed(&text.replace("rows = 4", "rows = 1")));
+        to_the_end(&mut trainer);
+        trainer.finish(&place.library).unwrap();
+        (place, parsed(REWARDS))
+    }
+}
+
+fn paid(mut trainer: Trainer) -> Trainer {
+    let Teacher::Rewards(rewards) = &mut trainer.teacher else {
+        panic!("the stage is rl");
+    };
+    rewards.task = Box::new(Letters);
+    trainer
+}
+
+#[test]
+fn learning_from_rewards_resumes_to_the_bit() {
+    let (place, loaded) = Place::with_rewards();
+    let mut straight = paid(place.begin(&loaded));
+    let before = bits(&straight);
+    let outcomes = to_the_end(&mut straight);
+    assert_ne!(before, bits(&straight));
+    let drawn = outcomes[0].step.drawn.unwrap();
+    assert_eq!((drawn.groups, drawn.answers), (2, 8));
+    assert!(drawn.tokens <= 48 && drawn.learnt > 0, "{drawn:?}");
+    let first = outcomes[0].before.as_ref().unwrap();
+    assert_eq!((first.step, first.loss), (0, None));
+    assert!(first.reward.is_some() && first.right.is_some());
+    assert_eq!(outcomes.iter().filter(|o| o.evaluated.is_some()).count(), 2);
+    let mut killed = paid(place.begin(&loaded));
+    for _ in 0..5 {
+        killed.step().unwrap();
+    }
+    let id = killed.folder().id().to_string();
+    drop(killed);
+    let mut resumed = paid(place.resume(&id));
+    assert_eq!(resumed.taken(), 4);
+    assert!(resumed.look().unwrap().is_none());
+    to_the_end(&mut resumed);
+    assert_eq!(bits(&straight), bits(&resumed));
+    let log = |trainer: &Trainer| crate::train::record::read(&trainer.folder().log()).unwrap();
+    let (straight, resumed) = (log(&straight), log(&resumed));
+    let steps = |log: &crate::train::record::Log| -> Vec<(f64, Option<f64>)> {
+        log.steps().map(|step| (step.loss, step.reward)).collect()
+    };
+    assert_eq!(steps(&straight), steps(&resumed));
+    let rewards = |log: &crate::train::record::Log| -> Vec<(u64, Option<f64>, bool)> {
+        let all = log.evaluations();
+        all.map(|at| (at.step, at.reward, at.best)).collect()
+    };
+    assert_eq!(rewards(&straight), rewards(&resumed));
+    assert_eq!(rewards(&straight).len(), 3);
+}
+
+/// A random model never writes the format: nothing is learnt, and nothing moves.
+#[test]
+fn groups_without_a_difference_move_nothing_and_are_told() {
+    let (place, loaded) = Place::with_rewards();
+    let mut trainer = place.begin(&loaded);
+    let before = bits(&trainer);
+    let outcome = trainer.step().unwrap();
+    assert_eq!(before, bits(&trainer));
+    assert_eq!(outcome.step.drawn.unwrap().skipped, 2);
+    assert_eq!((outcome.step.loss, outcome.step.reward), (0.0, Some(0.0)));
+    to_the_end(&mut trainer);
+    assert_eq!(trainer.finish(&place.library).unwrap(), "rewarded");
+}
+
+#[test]
+fn prompts_are_each_gone_through_once_an_epoch_and_none_is_held_out() {
+    let (place, loaded) = Place::with_rewards();
+    let trainer = place.begin(&loaded);
+    let Teacher::Rewards(mut rewards) = trainer.teacher else {
+        panic!("the stage is rl");
+    };
+    let (train, held_out) = rewards.prompts();
+    assert_eq!((train, held_out), (29, 3));
+    let mut epochs = Vec::new();
+    for _ in 0..2 {
+        let mut epoch: Vec<usize> = (0..train).map(|_| rewards.next()).collect();
+        epochs.push(epoch.clone());
+        epoch.sort_unstable();
+        assert_eq!(epoch, (0..29).collect::<Vec<_>>());
+    }
+    assert_ne!(epochs[0], epochs[1]);
+}
+
+#[test]
+fn prompts_are_shown_and_a_task_is_validated() {
+    let (place, loaded) = Place::with_rewards();
+    let found = validate(&loaded.recipe).unwrap();
+    assert_eq!(
+        (found[0].0.as_str(), found[0].1.records),
+        ("arithmetic", 32)
+    );
+    let shown = preview(&place.library, &loaded.recipe, 2, 20).unwrap();
+    assert_eq!(shown.len(), 2);
+    let text = shown[0].to_string();
+    for part in [
+        "What is ",
+        "reward 1.00 (format 0.1, answer 0.9)",
+        "reward 0.00",
+    ] {
+        assert!(text.contains(part), "{text}");
+    }
+    assert!(serde_json::to_value(&shown[0]).unwrap()["scored"].is_array());
+}
+
+#[test]
+fn rewards_without_room_or_problems_are_refused() {
+    let (place, _) = Place::with_rewards();
+    for (from, to, part) in [
+        (
+            "max_new_tokens = 6",
+            "max_new_tokens = 250",
+            "rl.max_new_tokens",
+        ),
+        (
+            "task = \"arithmetic:max=3\"",
+            "task = \"gsm8k\"\npath = \"none.jsonl\"",
+            "none.jsonl",
+        ),
+    ] {
+        let loaded = parsed(&REWARDS.replace(from, to));
+        let error = Trainer::begin(&place.library, &loaded, 1, &mut |_| {});
+        let error = error.err().unwrap().to_string();
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+#[test]
+fn fine_tuning_is_judged_before_its_first_step() {
+    let place = Place::with_base();
+    let mut trainer = place.begin(&place.chat("sft", ""));
+    let first = trainer.look().unwrap().unwrap();
+    assert_eq!(first.step, 0);
+    assert!(first.loss.unwrap() > 0.0 && first.best);
+    let outcomes = to_the_end(&mut trainer);
+    assert!(outcomes.iter().all(|outcome| outcome.before.is_none()));
+    let id = trainer.folder().id().to_string();
+    let log = crate::train::record::read(&trainer.folder().log()).unwrap();
+    let steps: Vec<u64> = log.evaluations().map(|at| at.step).collect();
+    assert_eq!(steps, [0, 3, 6]);
+    drop(trainer);
+    assert!(place.resume(&id).look().unwrap().is_none());
+    // A run that was killed before its first checkpoint begins anew, and is judged anew.
+    let mut killed = place.begin(&place.chat("sft", ""));
+    killed.step().unwrap();
+    let id = killed.folder().id().to_string();
+    drop(killed);
+    let mut again = place.resume(&id);
+    assert!(again.look().unwrap().is_some());
+    let log = crate::train::record::read(&again.folder().log()).unwrap();
+    assert_eq!(log.evaluations().count(), 1);
 }

@@ -4,7 +4,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::super::metric::last_number;
-use super::format::{REQUEST, answer_in};
+use super::format::{REQUEST, answer_in, reply_of};
 use super::problem::{Problem, Reward, RewardTask, Split, place, share};
 use crate::text::{Message, Role};
 
@@ -73,6 +73,10 @@ impl RewardTask for Arithmetic {
             messages: vec![Message::new(Role::User, question)],
             answer: value.to_string(),
         })
+    }
+
+    fn solution(&self, problem: &Problem) -> String {
+        reply_of(&problem.answer)
     }
 
     fn score(&self, problem: &Problem, reply: &str) -> Reward {

@@ -3,6 +3,11 @@
 /// What a prompt says of the format.
 pub(super) const REQUEST: &str = "Give the final answer as <answer>...</answer>.";
 
+/// A reply that is the answer alone.
+pub(super) fn reply_of(answer: &str) -> String {
+    format!("<answer>{answer}</answer>")
+}
+
 /// The answer in a reply: what stands in its one `<answer>...</answer>`, without space around it. None where the tags
 /// are missing, doubled or empty.
 pub fn answer_in(reply: &str) -> Option<&str> {

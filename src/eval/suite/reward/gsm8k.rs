@@ -83,6 +83,10 @@ impl RewardTask for Gsm8k {
         self.problems.get(at).cloned()
     }
 
+    fn solution(&self, problem: &Problem) -> String {
+        format!("#### {}", problem.answer)
+    }
+
     fn score(&self, problem: &Problem, reply: &str) -> Reward {
         let answer = final_number(reply);
         let right = answer.as_ref() == Some(&problem.answer);

@@ -71,6 +71,9 @@ pub trait RewardTask: Send + Sync {
     /// What `reply` to `problem`, one of this task's, is worth.
     fn score(&self, problem: &Problem, reply: &str) -> Reward;
 
+    /// A reply to `problem`, one of this task's, that is worth 1.
+    fn solution(&self, problem: &Problem) -> String;
+
     /// How the model calls the calculator while it replies, where it may.
     fn calculator(&self) -> Option<Markers> {
         None

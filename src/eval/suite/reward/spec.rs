@@ -52,6 +52,24 @@ pub enum RewardSpec {
 }
 
 impl RewardSpec {
+    /// A task whose file, seed and reward of the format alone are set elsewhere: `text` names it, and may say the rest
+    /// and a seed of its own.
+    ///
+    /// # Errors
+    /// As for a text alone, and if `text` says what is set elsewhere or the task has no file.
+    pub fn with(
+        text: &str,
+        data: Option<&Path>,
+        seed: u64,
+        format: f64,
+    ) -> Result<Self, RewardError> {
+        let given = Given { data, seed, format };
+        parse(text, Some(given)).map_err(|why| RewardError::Spec {
+            given: text.to_owned(),
+            why,
+        })
+    }
+
     /// Makes the task; files are looked for from `folder`.
     ///
     /// # Errors
@@ -71,6 +89,14 @@ impl RewardSpec {
             }
         })
     }
+}
+
+/// What is not in the text.
+#[derive(Clone, Copy)]
+struct Given<'a> {
+    data: Option<&'a Path>,
+    seed: u64,
+    format: f64,
 }
 
 /// Keys and values that were not taken yet.
@@ -101,11 +127,7 @@ impl<'a> Keys<'a> {
     }
 
     fn format(&mut self, default: f64) -> Result<f64, String> {
-        let format = self.take("format", default)?;
-        match (0.0..1.0).contains(&format) {
-            true => Ok(format),
-            false => Err(format!("format={format}; it goes from 0 to below 1")),
-        }
+        in_range(self.take("format", default)?)
     }
 
     fn end(self, known: &str) -> Result<(), String> {
@@ -116,10 +138,33 @@ impl<'a> Keys<'a> {
     }
 }
 
-fn parse(text: &str) -> Result<RewardSpec, String> {
+fn in_range(format: f64) -> Result<f64, String> {
+    match (0.0..1.0).contains(&format) {
+        true => Ok(format),
+        false => Err(format!("format={format}; it goes from 0 to below 1")),
+    }
+}
+
+fn parse(text: &str, given: Option<Given<'_>>) -> Result<RewardSpec, String> {
     let (name, rest) = text.split_once(':').unwrap_or((text, ""));
     let mut keys = Keys::parse(rest)?;
-    match name.trim() {
+    let name = name.trim();
+    if given.is_some() {
+        for key in ["format", "data"] {
+            if keys.0.contains_key(key) {
+                return Err(format!("{key} has a key of its own: take it out here"));
+            }
+        }
+        if name != "gsm8k" && given.is_some_and(|given| given.data.is_some()) {
+            return Err("it makes its problems itself and reads no file".to_owned());
+        }
+    }
+    let seed = given.map_or(0, |given| given.seed);
+    let format = |keys: &mut Keys<'_>, default| match given {
+        None => keys.format(default),
+        Some(given) => in_range(given.format),
+    };
+    match name {
         "arithmetic" => {
             let operations: String = keys.take("operations", "+-".to_owned())?;
             let operations: Vec<char> = operations.chars().collect();
@@ -144,29 +189,33 @@ fn parse(text: &str) -> Result<RewardSpec, String> {
                 operations,
                 max,
                 count,
-                seed: keys.take("seed", 0)?,
-                format: keys.format(0.2)?,
+                seed: keys.take("seed", seed)?,
+                format: format(&mut keys, 0.2)?,
             };
             keys.end("operations, max, count, seed and format")
                 .map(|()| spec)
         }
         "spelling" => {
             let spec = RewardSpec::Spelling {
-                seed: keys.take("seed", 0)?,
-                format: keys.format(0.2)?,
+                seed: keys.take("seed", seed)?,
+                format: format(&mut keys, 0.2)?,
             };
             keys.end("seed and format").map(|()| spec)
         }
         "gsm8k" => {
             let data: String = keys.take("data", String::new())?;
-            if data.is_empty() {
+            let data = given
+                .and_then(|given| given.data)
+                .map_or(PathBuf::from(data), Path::to_owned);
+            if data.as_os_str().is_empty() {
                 return Err(
-                    "it needs data=FILE.jsonl with question and answer on each line".to_owned(),
+                    "it needs data=FILE.jsonl, or rl.path in a recipe, with question and answer on each line"
+                        .to_owned(),
                 );
             }
             let spec = RewardSpec::Gsm8k {
-                data: data.into(),
-                format: keys.format(0.0)?,
+                data,
+                format: format(&mut keys, 0.0)?,
             };
             keys.end("data and format").map(|()| spec)
         }
@@ -178,7 +227,7 @@ impl FromStr for RewardSpec {
     type Err = RewardError;
 
     fn from_str(text: &str) -> Result<Self, RewardError> {
-        parse(text).map_err(|why| RewardError::Spec {
+        parse(text, None).map_err(|why| RewardError::Spec {
             given: text.to_owned(),
             why,
         })
@@ -280,6 +329,38 @@ mod tests {
     }
 
     #[test]
+    fn what_is_set_elsewhere_is_not_said_twice() {
+        let with = |text: &str, data: Option<&str>, format: f64| {
+            RewardSpec::with(text, data.map(Path::new), 7, format).map(|spec| spec.to_string())
+        };
+        for (text, data, written) in [
+            (
+                "arithmetic:max=9",
+                None,
+                "arithmetic:operations=+-,max=9,count=10000,seed=7,format=0.1",
+            ),
+            ("spelling:seed=3", None, "spelling:seed=3,format=0.1"),
+            (
+                "gsm8k",
+                Some("a,b.jsonl"),
+                "gsm8k:data=a,b.jsonl,format=0.1",
+            ),
+        ] {
+            assert_eq!(with(text, data, 0.1).unwrap(), written);
+        }
+        for (text, data, format, fault) in [
+            ("arithmetic", Some("x"), 0.1, "reads no file"),
+            ("arithmetic:format=0.3", None, 0.1, "key of its own"),
+            ("gsm8k:data=x", Some("x"), 0.1, "key of its own"),
+            ("gsm8k", None, 0.1, "needs data="),
+            ("spelling", None, 1.0, "below 1"),
+        ] {
+            let error = with(text, data, format).unwrap_err().to_string();
+            assert!(error.contains(fault), "{error}");
+        }
+    }
+
+    #[test]
     fn specs_open() {
         let folder = tempfile::tempdir().unwrap();
         let line = "{\"question\": \"q\", \"answer\": \"#### 4\"}\n";
@@ -288,7 +369,9 @@ mod tests {
             let spec: RewardSpec = text.parse().unwrap();
             let task = spec.open(folder.path()).unwrap();
             assert!(text.starts_with(task.name()));
-            assert!(task.problem(Split::HeldOut, 0).is_some());
+            let problem = task.problem(Split::HeldOut, 0).unwrap();
+            let reward = task.score(&problem, &task.solution(&problem));
+            assert!(reward.right && reward.value == 1.0, "{text}: {reward:?}");
         }
         let missing: RewardSpec = "gsm8k:data=y.jsonl".parse().unwrap();
         assert!(missing.open(folder.path()).is_err());

@@ -7,7 +7,7 @@ use rand_chacha::ChaCha8Rng;
 use super::super::builtin::WORDS;
 use super::super::calculator::Markers;
 use super::arithmetic::same_number;
-use super::format::{REQUEST, answer_in};
+use super::format::{REQUEST, answer_in, reply_of};
 use super::problem::{Problem, Reward, RewardTask, Split, place, share};
 use crate::text::{Message, Role};
 
@@ -53,6 +53,10 @@ impl RewardTask for Spelling {
             messages: vec![Message::new(Role::User, question)],
             answer: word.matches(*letter).count().to_string(),
         })
+    }
+
+    fn solution(&self, problem: &Problem) -> String {
+        reply_of(&problem.answer)
     }
 
     fn score(&self, problem: &Problem, reply: &str) -> Reward {
