@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use tokenizers::models::bpe::{BPE, Merges};
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::tokenizer::AddedToken;
 
 use super::TextError;
@@ -19,6 +20,8 @@ pub(super) fn bpe(vocab: &Vocab, kinds: &[TokenKind]) -> Result<tokenizers::Toke
         .map_err(encode_error)?;
     let mut tokenizer = tokenizers::Tokenizer::new(model);
     tokenizer.with_pre_tokenizer(Some(pre.steps));
+    // Our own decoding does not ask for it, but who reads a saved tokenizer.json does.
+    tokenizer.with_decoder(Some(ByteLevel::default()));
     add_tokens(&mut tokenizer, vocab, kinds)?;
     Ok(tokenizer)
 }
@@ -94,7 +97,7 @@ mod tests {
     use super::*;
     use crate::text::vocab::VocabModel;
     use crate::text::vocab::tests::bare;
-    use crate::text::{Specials, Tokenizer};
+    use crate::text::{Controls, Specials, Tokenizer};
 
     fn vocab() -> Vocab {
         let tokens = [
@@ -118,6 +121,21 @@ mod tests {
             encode("ab<|end|>", Specials::Literal),
             [3, 6, 7, 8, 9, 10, 7, 11]
         );
+    }
+
+    #[test]
+    fn what_is_saved_reads_and_writes_the_same() {
+        let built = Tokenizer::from_vocab(vocab()).unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), built.to_json().unwrap()).unwrap();
+        let read = Tokenizer::from_file(file.path()).unwrap();
+        let library = tokenizers::Tokenizer::from_file(file.path()).unwrap();
+        for text in ["ab ab", "ab<|end|><tag>", "ab<end"] {
+            let ids = built.encode(text, Specials::Parse).unwrap();
+            assert_eq!(read.encode(text, Specials::Parse).unwrap(), ids);
+            assert_eq!(read.decode(&ids, Controls::Keep), text);
+            assert_eq!(library.decode(&ids, false).unwrap(), text);
+        }
     }
 
     #[test]

@@ -6,6 +6,11 @@
 
 use std::cmp::Ordering;
 
+use tokenizers::DecoderWrapper;
+use tokenizers::decoders::byte_fallback::ByteFallback;
+use tokenizers::decoders::fuse::Fuse;
+use tokenizers::decoders::sequence::Sequence as Decoders;
+use tokenizers::decoders::strip::Strip;
 use tokenizers::models::bpe::{BPE, Merges};
 use tokenizers::normalizers::{NormalizerWrapper, Prepend, Replace, Sequence};
 
@@ -38,8 +43,24 @@ pub(super) fn spm(vocab: &Vocab, kinds: &[TokenKind]) -> Result<tokenizers::Toke
     tokenizer
         .with_normalizer(Some(steps))
         .map_err(encode_error)?;
+    tokenizer.with_decoder(Some(decoder(vocab.add_space_prefix)?));
     add_tokens(&mut tokenizer, vocab, kinds)?;
     Ok(tokenizer)
+}
+
+/// As Hugging Face writes it for these pieces. Our own decoding does not ask for it, but who reads a saved `tokenizer.json`
+/// does.
+fn decoder(strip: bool) -> Result<DecoderWrapper, TextError> {
+    let replace = Replace::new(SPACE.to_string(), " ").map_err(encode_error)?;
+    let mut steps = vec![
+        DecoderWrapper::Replace(replace),
+        DecoderWrapper::ByteFallback(ByteFallback::new()),
+        DecoderWrapper::Fuse(Fuse::new()),
+    ];
+    if strip {
+        steps.push(DecoderWrapper::Strip(Strip::new(' ', 1, 0)));
+    }
+    Ok(DecoderWrapper::Sequence(Decoders::new(steps)))
 }
 
 fn unknown(vocab: &Vocab, kinds: &[TokenKind]) -> Option<String> {
@@ -128,6 +149,31 @@ mod tests {
             tokenizer.encode("<s>", Specials::Literal).unwrap(),
             [5, 11, 14]
         );
+    }
+
+    #[test]
+    fn what_is_saved_reads_and_writes_the_same() {
+        for add_space_prefix in [true, false] {
+            let built = Tokenizer::from_vocab(Vocab {
+                add_space_prefix,
+                ..vocab()
+            });
+            let built = built.unwrap();
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), built.to_json().unwrap()).unwrap();
+            let read = Tokenizer::from_file(file.path()).unwrap();
+            for text in ["ab", "aab ab", "é", " ab  a", "ab<s>ab"] {
+                let ids = built.encode(text, Specials::Parse).unwrap();
+                assert_eq!(read.encode(text, Specials::Parse).unwrap(), ids);
+                assert_eq!(
+                    read.decode(&ids, Controls::Keep),
+                    built.decode(&ids, Controls::Keep)
+                );
+            }
+            let library = tokenizers::Tokenizer::from_file(file.path()).unwrap();
+            let ids = built.encode("ab ab", Specials::Parse).unwrap();
+            assert_eq!(library.decode(&ids, true).unwrap(), "ab ab");
+        }
     }
 
     #[test]
