@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use super::chat_runs;
 use super::commands::{self, Slash};
 use super::conversation::{Conversation, Turn};
 use super::exit::{Exit, describe};
@@ -68,10 +69,27 @@ pub(super) fn run(global: &Global, args: Args) -> Result<Exit> {
         };
         if !matches!(exit, Exit::By(_)) {
             conversation.end().await;
-            runtime.shutdown(Duration::from_secs(1)).await;
+            leave(&host, &runtime).await;
         }
         Ok(exit)
     })
+}
+
+/// Ends the actors; a run that was begun here is saved and stopped first.
+async fn leave(host: &Host, runtime: &Runtime) {
+    let Some(id) = runtime.runs().own().await else {
+        runtime.shutdown(Duration::from_secs(1)).await;
+        return;
+    };
+    eprintln!("run {id} is saved and stopped after its present step");
+    let deadline = host.settings().runtime.drain_timeout.get();
+    if runtime.shutdown(deadline).await {
+        eprintln!("`llamahome train resume {id}` goes on with it");
+    } else {
+        eprintln!(
+            "its step took longer than runtime.drain_timeout: `llamahome train resume {id}` goes on from its last checkpoint"
+        );
+    }
 }
 
 /// Whether somebody set a temperature. A project's files may only list the built-in values, as our own do.
@@ -210,6 +228,8 @@ async fn slash(
         Slash::Stats => output::line(conversation.stats())?,
         Slash::Set(None) => output::text(&conversation.drawing.describe())?,
         Slash::Set(Some((key, value))) => conversation.set(&key, &value)?,
+        Slash::Train(recipe, set) => chat_runs::train(host, runtime, &recipe, set).await?,
+        Slash::Runs(command) => chat_runs::runs(runtime, command).await?,
         Slash::Model(None) => {
             for model in host.library.list()? {
                 output::line(model.id)?;

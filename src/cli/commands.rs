@@ -1,11 +1,12 @@
 //! What can be typed in a chat beside questions.
 
 use crate::ids::{BadSessionId, SessionId};
+use crate::train::runs::Request;
 
 /// The names of the commands.
-pub(super) const NAMES: [&str; 14] = [
+pub(super) const NAMES: [&str; 16] = [
     "help", "clear", "system", "kv", "stats", "model", "set", "sessions", "save", "load", "fork",
-    "erase", "exit", "bye",
+    "erase", "train", "runs", "exit", "bye",
 ];
 
 /// What `/help` shows.
@@ -19,6 +20,11 @@ pub(super) const HELP: &str = "\
 /load NAME       go on with another one, also with one that an earlier run saved
 /fork NAME       go on in a copy of this one
 /erase NAME      forget one, its file too
+/train RECIPE [KEY=VALUE ...]
+                 begin a training run beside the conversation; leaving the chat saves and stops it
+/runs [ID]       list the runs, those of other processes too, or show one; a star marks the one begun here
+/runs pause|resume|stop|save ID
+                 steer one
 /kv              what the KV cache of the last answer kept
 /stats           tokens and times of the last answer
 /help            this list
@@ -54,8 +60,23 @@ pub(super) enum Slash {
     Fork(SessionId),
     /// Forget a session.
     Erase(SessionId),
+    /// Begin a run of this recipe with these keys set.
+    Train(String, Vec<String>),
+    /// See and steer runs.
+    Runs(RunsCommand),
     /// Leave.
     Exit,
+}
+
+/// What `/runs` does.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum RunsCommand {
+    /// List them.
+    List,
+    /// Show one.
+    Show(String),
+    /// Ask something of one.
+    Steer(Request, String),
 }
 
 /// Reads what follows the slash.
@@ -85,6 +106,8 @@ pub(super) fn parse(text: &str) -> Result<Slash, String> {
         "system" => Ok(Slash::System(rest)),
         "model" => Ok(Slash::Model(rest)),
         "set" => set(rest),
+        "train" => train(rest),
+        "runs" => runs(rest),
         _ => Err(unknown(name)),
     }
 }
@@ -96,6 +119,45 @@ fn set(rest: Option<String>) -> Result<Slash, String> {
     let pair = rest.split_once(|c: char| c.is_whitespace() || c == '=');
     let (key, value) = pair.ok_or_else(|| format!("/set {rest} needs a value"))?;
     Ok(Slash::Set(Some((key.to_owned(), value.trim().to_owned()))))
+}
+
+fn train(rest: Option<String>) -> Result<Slash, String> {
+    let rest = rest.unwrap_or_default();
+    let mut words = rest.split_whitespace().map(str::to_owned);
+    let recipe = words
+        .next()
+        .ok_or("/train needs a recipe, such as .config/train/pretrain-shakespeare.toml")?;
+    let set: Vec<String> = words.collect();
+    match set.iter().find(|word| !word.contains('=')) {
+        None => Ok(Slash::Train(recipe, set)),
+        Some(word) => Err(format!(
+            "{word:?} sets nothing: write key=value, such as optim.lr=1e-4"
+        )),
+    }
+}
+
+fn runs(rest: Option<String>) -> Result<Slash, String> {
+    let rest = rest.unwrap_or_default();
+    let words: Vec<&str> = rest.split_whitespace().collect();
+    let request = |word: &str| {
+        Request::ALL
+            .into_iter()
+            .find(|known| known.as_str() == word)
+    };
+    match words.as_slice() {
+        [] => Ok(Slash::Runs(RunsCommand::List)),
+        [word] => match request(word) {
+            None => Ok(Slash::Runs(RunsCommand::Show((*word).to_owned()))),
+            Some(_) => Err(format!("/runs {word} needs a run: /runs lists them")),
+        },
+        [word, id] => match request(word) {
+            Some(request) => Ok(Slash::Runs(RunsCommand::Steer(request, (*id).to_owned()))),
+            None => Err(format!(
+                "/runs {word}: pause, resume, stop and save are what can be asked of a run"
+            )),
+        },
+        _ => Err("/runs takes one run".to_owned()),
+    }
 }
 
 fn named(command: &str, rest: Option<String>) -> Result<SessionId, String> {
@@ -153,6 +215,16 @@ mod tests {
                 Slash::Set(Some(("top_k".to_owned(), "5".to_owned()))),
             ),
             (
+                "train a.toml optim.lr=1e-4",
+                Slash::Train("a.toml".to_owned(), vec!["optim.lr=1e-4".to_owned()]),
+            ),
+            ("runs", Slash::Runs(RunsCommand::List)),
+            ("runs a-1", Slash::Runs(RunsCommand::Show("a-1".to_owned()))),
+            (
+                "runs pause a-1",
+                Slash::Runs(RunsCommand::Steer(Request::Pause, "a-1".to_owned())),
+            ),
+            (
                 "set top_k=5",
                 Slash::Set(Some(("top_k".to_owned(), "5".to_owned()))),
             ),
@@ -176,6 +248,11 @@ mod tests {
             ("fork a b", "1 to 64 letters"),
             ("save ../x", "1 to 64 letters"),
             ("sessions a", "stands alone"),
+            ("train", "needs a recipe"),
+            ("train a.toml lr", "sets nothing"),
+            ("runs stop", "needs a run"),
+            ("runs halt a-1", "pause, resume, stop and save"),
+            ("runs stop a-1 b-1", "takes one run"),
         ] {
             let error = parse(text).unwrap_err();
             assert!(error.contains(part), "{text}: {error}");

@@ -10,7 +10,7 @@ use super::flags::Global;
 use super::{progress, variable};
 use crate::config::{self, Inputs, Loaded, Overrides, Settings};
 use crate::llama::{self, KvMemory};
-use crate::runtime::{self, DiskModels, Runtime, Sections};
+use crate::runtime::{self, DiskModels, Runtime, Sections, Training};
 use crate::store::{Catalog, Fetch, Home, Installed, Library, PullRequest, StoreError};
 use crate::telemetry::{self, AuditLog, Guard, Metrics, Mode, Traces};
 use crate::units::ByteSize;
@@ -121,6 +121,10 @@ impl Host {
                 Some(_) => self.traces()?,
                 None => Traces::default(),
             },
+            training: Some(Training {
+                library: self.library.clone(),
+                recipes: vec![folder().join("train"), self.home().config().join("train")],
+            }),
         };
         Ok(runtime::boot(
             sections,
@@ -233,8 +237,7 @@ pub(super) fn catalog(settings: &Settings, home: &Home) -> Result<Catalog> {
 /// `.config/models.json` of the working directory, unless that folder is the user's own, where the file would be some
 /// other program's.
 fn project_catalog() -> Option<PathBuf> {
-    let folder =
-        variable("LLAMAHOME_CONFIG").map_or_else(|| PathBuf::from(".config"), PathBuf::from);
+    let folder = folder();
     let users = variable("XDG_CONFIG_HOME").map(PathBuf::from).or_else(|| {
         let home = variable("HOME")?;
         Some(PathBuf::from(home).join(".config"))
@@ -242,6 +245,11 @@ fn project_catalog() -> Option<PathBuf> {
     let same = |users: PathBuf| users.canonicalize().ok() == folder.canonicalize().ok();
     let file = folder.join("models.json");
     (file.is_file() && !users.is_some_and(same)).then_some(file)
+}
+
+/// The project's configuration folder.
+fn folder() -> PathBuf {
+    variable("LLAMAHOME_CONFIG").map_or_else(|| PathBuf::from(".config"), PathBuf::from)
 }
 
 fn bytes(size: ByteSize) -> usize {

@@ -16,13 +16,18 @@ use super::wire::ApiError;
 /// Routes that need no key: they say nothing but whether the process lives.
 pub(super) const OPEN: [&str; 2] = ["/health", "/ready"];
 
-/// Routes that look into the engine or tell it what to hold: they need a key of the scope `manage`.
-const MANAGE: [&str; 5] = [
-    "/v1/models/{id}/load",
-    "/v1/models/{id}/unload",
-    "/v1/models/{id}/sleep",
-    "/v1/models/{id}/wake",
-    "/v1/debug/trace",
+/// Routes that look into the engine, tell it what to hold, or steer training: they need a key of the scope `manage`.
+const MANAGE: [(Method, &str); 10] = [
+    (Method::POST, "/v1/models/{id}/load"),
+    (Method::POST, "/v1/models/{id}/unload"),
+    (Method::POST, "/v1/models/{id}/sleep"),
+    (Method::POST, "/v1/models/{id}/wake"),
+    (Method::POST, "/v1/debug/trace"),
+    (Method::POST, "/v1/runs"),
+    (Method::POST, "/v1/runs/{run}/pause"),
+    (Method::POST, "/v1/runs/{run}/resume"),
+    (Method::POST, "/v1/runs/{run}/stop"),
+    (Method::POST, "/v1/runs/{run}/save"),
 ];
 
 /// The rules of one server.
@@ -76,7 +81,11 @@ impl Guard {
             return Ok(Pass::Open);
         }
         let caller = self.key(headers)?;
-        if MANAGE.contains(&label(path)) && !caller.manage {
+        let route = label(path);
+        let manages = MANAGE
+            .iter()
+            .any(|(by, known)| by == method && *known == route);
+        if manages && !caller.manage {
             let text = "this route needs a key with the scope \"manage\", and this one has not: add it in the key file";
             return Err(ApiError::new(403, "scope_missing", text));
         }

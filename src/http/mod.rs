@@ -36,6 +36,7 @@ mod readiness;
 mod remote;
 mod respond;
 mod routes;
+mod runs;
 mod serve;
 mod sessions;
 mod settings;

@@ -5,10 +5,11 @@ use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, Route};
 
 use super::wire::ApiError;
-use super::{chat, completion, debug, health, models, respond, sessions, tokens};
+use super::{chat, completion, debug, health, models, respond, runs, sessions, tokens};
 
-/// All routes: method and path. `{id}` stands for a model's name, `{name}` for a session's.
-pub const ROUTES: [(&str, &str); 22] = [
+/// All routes: method and path. `{id}` stands for a model's name, `{name}` for a session's, `{run}` for
+/// a run's.
+pub const ROUTES: [(&str, &str); 31] = [
     ("POST", "/v1/chat/completions"),
     ("POST", "/v1/completions"),
     ("GET", "/v1/models"),
@@ -26,6 +27,15 @@ pub const ROUTES: [(&str, &str); 22] = [
     ("POST", "/v1/sessions/{name}/fork"),
     ("POST", "/v1/sessions/{name}/save"),
     ("POST", "/v1/sessions/{name}/restore"),
+    ("GET", "/v1/runs"),
+    ("POST", "/v1/runs"),
+    ("GET", "/v1/runs/{run}"),
+    ("GET", "/v1/runs/{run}/log"),
+    ("GET", "/v1/runs/{run}/events"),
+    ("POST", "/v1/runs/{run}/pause"),
+    ("POST", "/v1/runs/{run}/resume"),
+    ("POST", "/v1/runs/{run}/stop"),
+    ("POST", "/v1/runs/{run}/save"),
     ("POST", "/tokenize"),
     ("POST", "/detokenize"),
     ("POST", "/v1/debug/trace"),
@@ -94,6 +104,15 @@ fn handler(method: &str, path: &str) -> Option<Route> {
         ("POST", "/v1/sessions/{name}/fork") => web::post().to(sessions::fork),
         ("POST", "/v1/sessions/{name}/save") => web::post().to(sessions::save),
         ("POST", "/v1/sessions/{name}/restore") => web::post().to(sessions::restore),
+        ("GET", "/v1/runs") => web::get().to(runs::list),
+        ("POST", "/v1/runs") => web::post().to(runs::start),
+        ("GET", "/v1/runs/{run}") => web::get().to(runs::one),
+        ("GET", "/v1/runs/{run}/log") => web::get().to(runs::log),
+        ("GET", "/v1/runs/{run}/events") => web::get().to(runs::events),
+        ("POST", "/v1/runs/{run}/pause") => web::post().to(runs::pause),
+        ("POST", "/v1/runs/{run}/resume") => web::post().to(runs::resume),
+        ("POST", "/v1/runs/{run}/stop") => web::post().to(runs::stop),
+        ("POST", "/v1/runs/{run}/save") => web::post().to(runs::save),
         ("POST", "/tokenize") => web::post().to(tokens::tokenize),
         ("POST", "/detokenize") => web::post().to(tokens::detokenize),
         ("POST", "/v1/debug/trace") => web::post().to(debug::trace),
@@ -143,6 +162,7 @@ mod tests {
             "/v1/sessions/",
             "/v1/sessions/a/b",
             "/v1/sessions//fork",
+            "/v1/runs/a/b",
         ] {
             assert_eq!(label(path), "other", "{path}");
         }

@@ -19,9 +19,11 @@ use super::monitor::{Monitor, Snapshot, Watched};
 use super::orders::Submit;
 use super::restart::Restart;
 use super::routes::Routes;
+use super::runs::{Runs, Training};
 use super::served::{Held, ServedModel};
 use super::sessions::Sessions;
 use super::source::ModelSource;
+use super::trainer::{self, Trainer};
 use super::watchdog::{Vitals, Watchdog};
 use crate::ids::ModelId;
 use crate::sample::StopMatcher;
@@ -47,6 +49,8 @@ pub struct Sections {
     pub folder: PathBuf,
     /// Where traces go.
     pub traces: Traces,
+    /// What training runs need; absent in a process that trains nothing.
+    pub training: Option<Training>,
 }
 
 /// The running actors. Cloning shares them.
@@ -62,6 +66,7 @@ struct Inner {
     audit: Option<Addr<Audit>>,
     routes: Routes,
     sessions: Sessions,
+    runs: Runs,
     metrics: Metrics,
     newest: watch::Receiver<Snapshot>,
     watchers: broadcast::Sender<ModelEvent>,
@@ -120,6 +125,19 @@ pub fn boot(
         watchers: watchers.clone(),
     };
     let models = Supervisor::start(move |_| Models::new(parents));
+    let runs = match sections.training {
+        None => Runs::off(),
+        Some(training) => {
+            let (send, changes) = watch::channel(0);
+            let parts = trainer::Parts {
+                library: training.library.clone(),
+                models: models.clone(),
+                threads: 0,
+            };
+            let trainer = Supervisor::start(move |_| Trainer::new(parts, send));
+            Runs::new(training, trainer, changes)
+        }
+    };
     Runtime(Arc::new(Inner {
         config: sections.runtime,
         source,
@@ -129,6 +147,7 @@ pub fn boot(
         audit,
         routes,
         sessions,
+        runs,
         metrics,
         newest,
         watchers,
@@ -204,6 +223,11 @@ impl Runtime {
     /// Conversations whose caches outlive their requests.
     pub fn sessions(&self) -> &Sessions {
         &self.0.sessions
+    }
+
+    /// Training runs.
+    pub fn runs(&self) -> &Runs {
+        &self.0.runs
     }
 
     /// Loaded models, by name.
@@ -355,6 +379,7 @@ impl Runtime {
                 let _ = replica.engine.send(Restart).await;
             }
         }
+        self.0.runs.restart().await;
         let _ = self.0.models.send(Restart).await;
         let _ = self.0.cache.send(Restart).await;
         let _ = self.0.monitor.send(Restart).await;
@@ -363,13 +388,15 @@ impl Runtime {
         }
     }
 
-    /// Finishes what runs, at most until `deadline`, and frees the models. Returns whether all was finished.
+    /// Finishes what runs, at most until `deadline`, and frees the models; a training run is saved and stopped meanwhile.
+    /// Returns whether all was finished.
     ///
     /// The caller keeps its listener open meanwhile, so that new requests are told that the server stops, closes it
     /// after, and stops the system last.
     pub async fn shutdown(&self, deadline: Duration) -> bool {
         self.0.draining.store(true, Ordering::Release);
-        let drained = self.0.models.send(DrainAll { deadline }).await;
-        drained.unwrap_or(false)
+        let models = self.0.models.send(DrainAll { deadline });
+        let (drained, left) = tokio::join!(models, self.0.runs.leave(deadline));
+        drained.unwrap_or(false) && left
     }
 }

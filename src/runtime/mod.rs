@@ -28,11 +28,13 @@ mod restart;
 mod router;
 mod routes;
 mod rule;
+mod runs;
 mod served;
 mod sessions;
 mod settings;
 mod source;
 pub mod systemd;
+mod trainer;
 mod turn;
 mod watchdog;
 mod worker;
@@ -49,6 +51,10 @@ pub use remote::{BadRemote, KeyPlace, RemoteRule};
 pub use restart::Restart;
 pub use router::{Call, Load, Router, RouterKind, route};
 pub use rule::{BadRule, Keeping, ModelRule};
+pub use runs::{
+    Following, RecipeSource, RunEvent, RunLine, RunList, RunLog, RunShown, Runs, RunsError,
+    StateEvent, Training,
+};
 pub use served::{Held, ServedModel};
 pub use sessions::{Draft, SessionError, Sessions, Talk};
 pub use settings::Config;

@@ -4,6 +4,7 @@
 //! Obeys [`Load`], [`LetGo`], [`States`] and [`DrainAll`]; publishes loaded models in [`Routes`], and tells every change
 //! to those who watch.
 
+mod lease;
 mod orders;
 mod room;
 mod slot;
@@ -18,6 +19,7 @@ use actix::{
 };
 use tokio::sync::{broadcast, oneshot};
 
+pub(super) use lease::Lend;
 pub(super) use orders::{DrainAll, How, LetGo, Load, States};
 
 use super::Config;
@@ -65,6 +67,8 @@ pub(super) struct Models {
     parents: Parents,
     slots: BTreeMap<ModelId, Slot>,
     loads: u64,
+    /// Bytes of the budget that a training run has.
+    reserved: usize,
     draining: bool,
 }
 
@@ -74,6 +78,7 @@ impl Models {
             parents,
             slots: BTreeMap::new(),
             loads: 0,
+            reserved: 0,
             draining: false,
         }
     }
@@ -120,10 +125,10 @@ impl Models {
         let Some(waiter) = self.known(&opened.id, waiter, ctx) else {
             return;
         };
-        match self.make_room(&opened.id, opened.weight_bytes) {
+        match self.make_room(opened.weight_bytes) {
             Ok(closed) => self.load(opened, waiter, closed, ctx),
-            Err(error) => {
-                let _ = waiter.send(Err(error));
+            Err(free) => {
+                let _ = waiter.send(Err(no_memory(&opened.id, opened.weight_bytes, free)));
             }
         }
     }
@@ -257,10 +262,10 @@ impl Models {
 
     /// Puts the weights of a sleeping model on the device again.
     fn wake(&mut self, model: Arc<ServedModel>, waiter: Waiter, ctx: &mut Context<Self>) {
-        let closed = match self.make_room(&model.id, model.weight_bytes) {
+        let closed = match self.make_room(model.weight_bytes) {
             Ok(closed) => closed,
-            Err(error) => {
-                let _ = waiter.send(Err(error));
+            Err(free) => {
+                let _ = waiter.send(Err(no_memory(&model.id, model.weight_bytes, free)));
                 return;
             }
         };
@@ -322,12 +327,13 @@ impl Models {
     }
 
     /// Lets go of idle models, the longest idle first, until `needed` bytes fit. Returns engines that are to be closed
-    /// before anything is loaded.
-    fn make_room(&mut self, id: &ModelId, needed: usize) -> Result<Vec<Addr<Engine>>, ModelError> {
+    /// before anything is loaded, or else how many bytes are free.
+    fn make_room(&mut self, needed: usize) -> Result<Vec<Addr<Engine>>, usize> {
         let Some(budget) = self.parents.config.memory else {
             return Ok(Vec::new());
         };
         let budget = usize::try_from(budget.bytes()).unwrap_or(usize::MAX);
+        let budget = budget.saturating_sub(self.reserved);
         let mut closed = Vec::new();
         loop {
             let going = match make_room(needed, budget, &self.tenants()) {
@@ -335,11 +341,7 @@ impl Models {
                 Err(free) => {
                     // One was taken up meanwhile; those that went are in no table any more.
                     close(closed);
-                    return Err(ModelError::NoMemory {
-                        model: id.to_string(),
-                        needed,
-                        free,
-                    });
+                    return Err(free);
                 }
             };
             if going.is_empty() {
@@ -565,6 +567,14 @@ fn answer(before: Option<Slot>, reply: impl Fn(&Waiter) -> Result<Held, ModelErr
             let told = reply(&waiter);
             let _ = waiter.send(told);
         }
+    }
+}
+
+fn no_memory(model: &ModelId, needed: usize, free: usize) -> ModelError {
+    ModelError::NoMemory {
+        model: model.to_string(),
+        needed,
+        free,
     }
 }
 

@@ -271,7 +271,7 @@ impl Handler<Sleep> for Worker {
 }
 
 /// Returns what the allocator holds free to the system, so that unloading is seen in the process's size.
-fn give_memory_back() {
+pub(super) fn give_memory_back() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     #[allow(unsafe_code)]
     // SAFETY: malloc_trim takes no pointers and may be called at any time from any thread.
@@ -281,7 +281,7 @@ fn give_memory_back() {
 }
 
 /// What a panic said: its first line, for a C++ error carries a stack trace after it.
-fn message(panic: &(dyn Any + Send)) -> String {
+pub(super) fn message(panic: &(dyn Any + Send)) -> String {
     let text = match (panic.downcast_ref::<String>(), panic.downcast_ref::<&str>()) {
         (Some(text), _) => text.as_str(),
         (_, Some(text)) => text,

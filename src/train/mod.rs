@@ -5,10 +5,11 @@
 //! gradients on the host, [`optimizer`] turns gradients into steps, and [`checkpoint`] writes and restores both in the
 //! formats of Hugging Face and PEFT. In the stage rl [`rollout`] draws answers from the present weights on the engine that
 //! serves, and [`policy`] says what is learnt of their rewards. [`runs`] keeps what a run leaves on disk, [`record`] writes its log, [`early_stop`] and
-//! [`watchdog`] end it, [`progress`] and [`report`] show it.
+//! [`watchdog`] end it, [`progress`] and [`report`] show it; [`memory`] estimates what it takes.
 
 pub mod checkpoint;
 pub mod early_stop;
+pub mod memory;
 pub mod network;
 pub mod optimizer;
 pub mod plan;

@@ -10,6 +10,7 @@ mod models;
 mod real;
 mod refusals;
 mod remote;
+mod runs;
 mod sessions;
 mod stalls;
 #[path = "../support/mod.rs"]

@@ -15,8 +15,8 @@ use crate::cli::signals::Signals;
 use crate::train::progress::Progress;
 use crate::train::recipe;
 use crate::train::record::Evaluated;
-use crate::train::runs::{Request, RunFolder, Status};
-use crate::train::trainer::{End, TrainError, Trainer};
+use crate::train::runs::{Request, RunFolder};
+use crate::train::trainer::{End, Next, TrainError, Trainer};
 
 /// How often a paused run looks whether it may go on.
 const LOOK: Duration = Duration::from_millis(200);
@@ -134,12 +134,8 @@ fn drive(host: &Host, mut trainer: Trainer, how: &How, asked: &Asked) -> Result<
             Ok(Exit::Done)
         }
         Ok(Some(why)) => {
-            let reason = why.reason();
-            if !matches!(why, Stopped::Signal(_)) || trainer.recipe().checkpoint.on_signal {
-                trainer.save()?;
-            }
-            trainer.note(&reason)?;
-            trainer.mark(Status::Stopped, Some(reason))?;
+            let save = !matches!(why, Stopped::Signal(_)) || trainer.recipe().checkpoint.on_signal;
+            trainer.stop(why.reason(), save)?;
             let id = trainer.folder().id();
             if !host.quiet() {
                 eprintln!(
@@ -153,9 +149,7 @@ fn drive(host: &Host, mut trainer: Trainer, how: &How, asked: &Asked) -> Result<
             })
         }
         Err(error) => {
-            // Nothing of this step is kept: the last checkpoint is from before it went wrong.
-            trainer.note(&error.to_string())?;
-            trainer.mark(Status::Failed, Some(error.to_string()))?;
+            trainer.fail(&error)?;
             Err(error.into())
         }
     }
@@ -170,11 +164,11 @@ enum Stopped {
 }
 
 impl Stopped {
-    fn reason(&self) -> String {
+    fn reason(&self) -> &'static str {
         match self {
-            Stopped::Asked => "stopped on request".to_owned(),
-            Stopped::Signal(Signal::Interrupt) => "stopped by SIGINT".to_owned(),
-            Stopped::Signal(Signal::Terminate) => "stopped by SIGTERM".to_owned(),
+            Stopped::Asked => "stopped on request",
+            Stopped::Signal(Signal::Interrupt) => "stopped by SIGINT",
+            Stopped::Signal(Signal::Terminate) => "stopped by SIGTERM",
         }
     }
 }
@@ -230,34 +224,19 @@ fn obey(
     progress: &Progress,
     asked: &Asked,
 ) -> Result<Option<Stopped>, TrainError> {
-    let mut paused = false;
     loop {
         if let Some(signal) = asked.signal() {
             return Ok(Some(Stopped::Signal(signal)));
         }
-        for request in trainer.folder().requests()? {
-            match request {
-                Request::Stop => return Ok(Some(Stopped::Asked)),
-                Request::Save => {
-                    trainer.save()?;
-                    trainer.note("saved on request")?;
-                }
-                Request::Pause if !paused => {
-                    paused = true;
-                    progress.tell("paused: `llamahome train resume` lets it go on");
-                    trainer.note("paused")?;
-                    trainer.mark(Status::Paused, None)?;
-                }
-                Request::Resume if paused => {
-                    paused = false;
-                    trainer.note("resumed")?;
-                    trainer.mark(Status::Running, None)?;
-                }
-                Request::Pause | Request::Resume => {}
+        let requests = trainer.folder().requests()?;
+        let before = trainer.is_paused();
+        match trainer.obey(&requests)? {
+            Next::Stop => return Ok(Some(Stopped::Asked)),
+            Next::Step => return Ok(None),
+            Next::Wait if !before => {
+                progress.tell("paused: `llamahome train resume` lets it go on");
             }
-        }
-        if !paused {
-            return Ok(None);
+            Next::Wait => {}
         }
         std::thread::sleep(LOOK);
     }

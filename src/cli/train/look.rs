@@ -9,9 +9,8 @@ use serde_json::json;
 use crate::cli::exit::Exit;
 use crate::cli::host::Host;
 use crate::cli::output;
-use crate::kernels::Level;
 use crate::train::recipe;
-use crate::train::report::{self, Run};
+use crate::train::report::{self, Run, machine};
 use crate::train::runs::{self, RunFolder};
 use crate::train::trainer;
 
@@ -167,16 +166,4 @@ pub(super) fn page(host: &Host, folder: &RunFolder) -> Result<()> {
         eprintln!("report: {}", path.display());
     }
     Ok(())
-}
-
-fn machine() -> Vec<(String, String)> {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    vec![
-        ("cores".to_owned(), cores.to_string()),
-        ("instructions".to_owned(), Level::best().name().to_owned()),
-        (
-            "system".to_owned(),
-            format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
-        ),
-    ]
 }

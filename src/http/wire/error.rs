@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::runtime::{BadAsk, BadTurn, ModelError, SessionError};
+use crate::runtime::{BadAsk, BadTurn, ModelError, RunsError, SessionError};
 use crate::sample::BadParam;
 use crate::sched::{Busy, Failure};
 use crate::text::TextError;
+use crate::train::runs::RunError;
 
 /// How many seconds a client is told to wait when the server is busy and nothing better is known.
 const RETRY_BUSY: u32 = 1;
@@ -245,6 +246,27 @@ impl From<SessionError> for ApiError {
             SessionError::Taken(_) => ApiError::new(409, "session_exists", text).about("to"),
             SessionError::Failed(_) => ApiError::new(500, "session_failed", text),
             SessionError::Lost(_) => ApiError::new(500, "worker_lost", text),
+        }
+    }
+}
+
+impl From<RunsError> for ApiError {
+    fn from(error: RunsError) -> Self {
+        let text = error.to_string();
+        match error {
+            RunsError::Off => ApiError::new(404, "no_training", text),
+            RunsError::Run(RunError::Unknown { .. }) => ApiError::new(404, "run_not_found", text),
+            RunsError::Busy(_) => ApiError::new(409, "run_busy", text).retry(RETRY_BUSY),
+            RunsError::Run(RunError::Locked { .. }) => {
+                ApiError::new(409, "run_busy", text).retry(RETRY_BUSY)
+            }
+            RunsError::WrongState { .. } => ApiError::new(409, "wrong_run_state", text),
+            RunsError::Recipe(_) | RunsError::NoRecipe { .. } => {
+                ApiError::new(400, "invalid_recipe", text).about("recipe")
+            }
+            RunsError::NoMemory { .. } => ApiError::new(503, "no_memory", text).retry(RETRY_BUSY),
+            RunsError::ShuttingDown => ApiError::stopping(),
+            RunsError::Run(_) | RunsError::Failed(_) => ApiError::new(500, "run_failed", text),
         }
     }
 }

@@ -49,6 +49,17 @@ impl Fields {
         }
     }
 
+    pub(in crate::http) fn object(
+        &mut self,
+        name: &'static str,
+    ) -> Result<Option<Map<String, Value>>, ApiError> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Value::Object(map)) => Ok(Some(map)),
+            Some(other) => Err(wrong(name, &other, "an object")),
+        }
+    }
+
     pub(in crate::http) fn flag(&mut self, name: &'static str) -> Result<bool, ApiError> {
         match self.take(name) {
             None => Ok(false),

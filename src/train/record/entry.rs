@@ -133,4 +133,14 @@ impl Entry {
             Entry::Event { step, .. } => *step,
         }
     }
+
+    /// When it was written, in seconds since 1970.
+    pub fn time(&self) -> f64 {
+        match self {
+            Entry::Step(step) => step.time,
+            Entry::Evaluation(evaluated) => evaluated.time,
+            Entry::Sample(sampled) => sampled.time,
+            Entry::Event { time, .. } => *time,
+        }
+    }
 }

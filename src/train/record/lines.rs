@@ -20,25 +20,29 @@ impl JsonLines {
     /// # Errors
     /// The file cannot be read or written.
     pub fn open(path: &Path, step: Option<u64>) -> io::Result<(JsonLines, usize)> {
-        let log = match read(path) {
-            Ok(log) => log,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Log::default(),
+        let bytes = match fs::read(path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(error),
         };
-        let all = log.entries.len() + log.broken;
-        let kept: Vec<Entry> = log
-            .entries
-            .into_iter()
-            .filter(|entry| match step {
-                Some(step) => entry.step() <= step,
-                None => entry.step() == 0 && matches!(entry, Entry::Event { .. }),
-            })
-            .collect();
-        let dropped = all - kept.len();
+        let stays = |entry: Entry| match step {
+            Some(step) => entry.step() <= step,
+            None => entry.step() == 0 && matches!(entry, Entry::Event { .. }),
+        };
+        // What stays is copied: numbers that are read and written again may lose their last bit.
+        let (mut kept, mut dropped) = (Vec::with_capacity(bytes.len()), 0);
+        for line in lines_of(&bytes) {
+            match serde_json::from_slice(line).is_ok_and(stays) {
+                true => {
+                    kept.extend_from_slice(line);
+                    kept.push(b'\n');
+                }
+                false => dropped += 1,
+            }
+        }
         if dropped > 0 {
-            let text: String = kept.iter().map(line).collect::<io::Result<_>>()?;
             let aside = path.with_extension("tmp");
-            fs::write(&aside, text)?;
+            fs::write(&aside, kept)?;
             fs::rename(&aside, path)?;
         }
         let file = OpenOptions::new().create(true).append(true).open(path)?;
@@ -93,16 +97,18 @@ impl Log {
 pub fn read(path: &Path) -> io::Result<Log> {
     let bytes = fs::read(path)?;
     let mut log = Log::default();
-    for line in bytes
-        .split(|byte| *byte == b'\n')
-        .filter(|line| !line.is_empty())
-    {
+    for line in lines_of(&bytes) {
         match serde_json::from_slice(line) {
             Ok(entry) => log.entries.push(entry),
             Err(_) => log.broken += 1,
         }
     }
     Ok(log)
+}
+
+fn lines_of(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let lines = bytes.split(|byte| *byte == b'\n');
+    lines.filter(|line| !line.is_empty())
 }
 
 #[cfg(test)]
@@ -127,6 +133,10 @@ mod tests {
         for at in [10, 20, 30] {
             lines.write(&step(at)).unwrap();
         }
+        let first = fs::read_to_string(&path).unwrap();
+        // A parser that is one bit off would write another last digit.
+        let first = first.replacen("\"grad_norm\":0.0", "\"grad_norm\":0.22947982318286206", 1);
+        fs::write(&path, &first).unwrap();
         let evaluated = Evaluated {
             step: 20,
             loss: Some(2.0),
@@ -145,6 +155,11 @@ mod tests {
 
         let (mut lines, dropped) = JsonLines::open(&path, Some(20)).unwrap();
         assert_eq!(dropped, 2);
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(
+            text.contains("\"grad_norm\":0.22947982318286206,"),
+            "{text}"
+        );
         lines.write(&step(30)).unwrap();
         let log = read(&path).unwrap();
         let steps: Vec<u64> = log.entries.iter().map(Entry::step).collect();

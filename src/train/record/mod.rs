@@ -16,12 +16,14 @@
 )]
 
 mod entry;
+mod follow;
 mod lines;
 mod metrics;
 mod tensorboard;
 mod throughput;
 
 pub use entry::{Drawn, Entry, Evaluated, Sampled, Step};
+pub use follow::Follow;
 pub use lines::{JsonLines, Log, read};
 pub use metrics::Metrics;
 pub use tensorboard::{EventFile, read_frames};

@@ -1,11 +1,13 @@
 //! A page for a run, and one for several beside each other: one HTML file each, without scripts, that loads nothing.
 
 mod curves;
+mod machine;
 mod page;
 mod run;
 
 use std::io;
 
+pub use machine::machine;
 pub use page::{compare, html};
 pub use run::Run;
 

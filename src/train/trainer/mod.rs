@@ -8,9 +8,11 @@ mod error;
 mod export;
 mod judging;
 mod lessons;
+mod needs;
 mod origin;
 mod rewards;
 mod sampling;
+mod steering;
 mod supply;
 mod teacher;
 #[cfg(test)]
@@ -19,6 +21,8 @@ mod words;
 
 pub use checks::{Looked, PromptPreview, preview, validate};
 pub use error::TrainError;
+pub use needs::footprint;
+pub use steering::Next;
 
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
@@ -111,13 +115,26 @@ impl Trainer {
         threads: usize,
         tell: &mut dyn FnMut(&str),
     ) -> Result<Trainer, TrainError> {
+        let folder = Trainer::queue(library, loaded, tell)?;
+        Trainer::guarded(library, folder, threads, tell)
+    }
+
+    /// Makes the folder of a new run, queued, for [`Trainer::resume`] to begin.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub fn queue(
+        library: &Library,
+        loaded: &Loaded,
+        tell: &mut dyn FnMut(&str),
+    ) -> Result<RunFolder, TrainError> {
         for Unused { key, place, reason } in &loaded.unused {
             tell(&format!("{place}: {key} has no effect here: {reason}"));
         }
         let folder = RunFolder::create(&library.home().runs(), &loaded.recipe, now())?;
         folder.write_recipe(&absolute(&loaded.recipe)?)?;
         tell(&format!("run {}: {}", folder.id(), folder.path().display()));
-        Trainer::guarded(library, folder, threads, tell)
+        Ok(folder)
     }
 
     /// Goes on with a run from its last checkpoint, or from its beginning if it has none.

@@ -110,9 +110,8 @@ fn config_of(shape: &Shape) -> ModelConfig {
     }
 }
 
-/// The shape of a network, for plans and figures.
-pub(super) fn shape_of(network: &Network) -> Shape {
-    let config = network.config();
+/// The shape of a model, for plans and figures.
+pub(super) fn shape_of(config: &ModelConfig, tied: bool) -> Shape {
     Shape {
         vocab: config.vocab as u64,
         width: config.hidden as u64,
@@ -122,13 +121,12 @@ pub(super) fn shape_of(network: &Network) -> Shape {
         kv_heads: config.kv_heads as u64,
         head_dim: config.head_dim as u64,
         context: config.context as u64,
-        tied: network.is_tied(),
+        tied,
     }
 }
 
 /// Most tokens of a row.
-pub(super) fn row_tokens(recipe: &Recipe, network: &Network) -> Result<u32, TrainError> {
-    let context = network.context();
+pub(super) fn row_tokens(recipe: &Recipe, context: usize) -> Result<u32, TrainError> {
     let usual = match (recipe.stage, &recipe.model.base) {
         (Stage::Pretrain, None) => context,
         (Stage::Pretrain, Some(_)) => context.min(recipe.model.context as usize),

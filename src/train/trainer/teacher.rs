@@ -49,7 +49,7 @@ impl Teacher {
             let rewards = Rewards::open(recipe, words, network, tell)?;
             return Ok(Teacher::Rewards(Box::new(rewards)));
         }
-        let context = origin::row_tokens(recipe, network)?;
+        let context = origin::row_tokens(recipe, network.context())?;
         let supply = Supply::encode(recipe, files, words, context, folder, tell)?;
         Ok(Teacher::Data(Box::new(Lessons::new(supply))))
     }
@@ -61,7 +61,7 @@ impl Teacher {
             Teacher::Rewards(rewards) => rewards.prompts(),
         };
         Ok(Facts {
-            shape: origin::shape_of(network),
+            shape: origin::shape_of(network.config(), network.is_tied()),
             row_tokens: u64::from(self.context()),
             rows,
             validation_rows,
