@@ -59,7 +59,7 @@ impl Following {
         let log = blocking(move || {
             let mut log = Follow::begin(&path);
             let unreadable = |error| RunsError::Failed(format!("{}: {error}", path.display()));
-            while after.is_none() && !log.next().map_err(unreadable)?.is_empty() {}
+            while after.is_none() && !log.advance().map_err(unreadable)?.is_empty() {}
             Ok(log)
         })
         .await?;
@@ -86,7 +86,9 @@ impl Following {
                 // First the state: all lines of a run that has ended are written before that says so.
                 let listed = runs::listed(&folder)?;
                 let now = (listed.state.status, listed.interrupted);
-                let entries = log.next().map_err(|e| RunsError::Failed(e.to_string()))?;
+                let entries = log
+                    .advance()
+                    .map_err(|e| RunsError::Failed(e.to_string()))?;
                 let changed = (told != Some(now)).then(|| line(&folder)).transpose()?;
                 Ok((log, now, entries, changed))
             });

@@ -380,7 +380,7 @@ fn mixtures_have_weights_and_known_keys() {
 
 #[test]
 fn llamahomes_file_is_read_in_our_words() {
-    let text = SHIPPED[6].1;
+    let text = SHIPPED[7].1;
     let loaded = read("training_config.yaml", text, &[]).unwrap();
     let recipe = &loaded.recipe;
     assert_eq!(recipe.optim.lr, Some(5e-5));

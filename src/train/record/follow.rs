@@ -38,7 +38,7 @@ impl Follow {
     ///
     /// # Errors
     /// The file cannot be read.
-    pub fn next(&mut self) -> io::Result<Vec<Entry>> {
+    pub fn advance(&mut self) -> io::Result<Vec<Entry>> {
         let mut file = match File::open(&self.path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -90,7 +90,7 @@ mod tests {
     }
 
     fn steps(follow: &mut Follow) -> Vec<u64> {
-        follow.next().unwrap().iter().map(Entry::step).collect()
+        follow.advance().unwrap().iter().map(Entry::step).collect()
     }
 
     #[test]
