@@ -1,11 +1,10 @@
 //! Which models there are, what they are doing, and telling them to load, unload, sleep and wake.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::convert::Infallible;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use actix_web::HttpResponse;
-use actix_web::http::{StatusCode, header};
+use actix_web::http::StatusCode;
 use actix_web::web::{Bytes, Data, Path};
 use futures_util::stream;
 use serde::Serialize;
@@ -183,13 +182,9 @@ pub(super) async fn events(state: Data<State>) -> HttpResponse {
     };
     let frames = stream::unfold(watching, |mut watching| async move {
         let frame = watching.next().await?;
-        Some((Ok::<Bytes, Infallible>(frame), watching))
+        Some((frame, watching))
     });
-    HttpResponse::Ok()
-        .insert_header((header::CONTENT_TYPE, "text/event-stream; charset=utf-8"))
-        .insert_header((header::CACHE_CONTROL, "no-cache"))
-        .insert_header(("x-accel-buffering", "no"))
-        .streaming(frames)
+    respond::events(frames)
 }
 
 /// One who watches the models.

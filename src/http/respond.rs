@@ -1,8 +1,12 @@
 //! Values as responses.
 
+use std::convert::Infallible;
+
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
+use actix_web::web::Bytes;
 use actix_web::{HttpResponse, HttpResponseBuilder};
+use futures_util::{Stream, StreamExt};
 use serde::Serialize;
 
 use super::wire::ApiError;
@@ -10,6 +14,16 @@ use super::wire::ApiError;
 /// A body in JSON.
 pub(super) fn json(status: StatusCode, body: &impl Serialize) -> HttpResponse {
     HttpResponseBuilder::new(status).json(body)
+}
+
+/// Server-sent events, as they come.
+pub(super) fn events(frames: impl Stream<Item = Bytes> + 'static) -> HttpResponse {
+    HttpResponse::Ok()
+        .insert_header((header::CONTENT_TYPE, "text/event-stream; charset=utf-8"))
+        .insert_header((header::CACHE_CONTROL, "no-cache"))
+        // Otherwise nginx collects frames before it sends them on.
+        .insert_header(("x-accel-buffering", "no"))
+        .streaming(frames.map(Ok::<Bytes, Infallible>))
 }
 
 /// An error, with the headers that its status calls for.

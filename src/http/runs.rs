@@ -1,8 +1,6 @@
 //! `/v1/runs`: training runs, seen and steered.
 
-use std::convert::Infallible;
-
-use actix_web::http::{StatusCode, header};
+use actix_web::http::StatusCode;
 use actix_web::web::{Bytes, Data, Path, Payload, Query};
 use actix_web::{HttpRequest, HttpResponse};
 use futures_util::stream;
@@ -144,13 +142,9 @@ pub(super) async fn events(state: Data<State>, req: HttpRequest, id: Path<String
     let watching = (following, state.runtime.clone());
     let frames = stream::unfold(watching, |(mut following, runtime)| async move {
         let frame = frame(&mut following, &runtime).await?;
-        Some((Ok::<Bytes, Infallible>(frame), (following, runtime)))
+        Some((frame, (following, runtime)))
     });
-    HttpResponse::Ok()
-        .insert_header((header::CONTENT_TYPE, "text/event-stream; charset=utf-8"))
-        .insert_header((header::CACHE_CONTROL, "no-cache"))
-        .insert_header(("x-accel-buffering", "no"))
-        .streaming(frames)
+    respond::events(frames)
 }
 
 async fn frame(following: &mut Following, runtime: &Runtime) -> Option<Bytes> {

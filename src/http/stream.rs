@@ -1,11 +1,9 @@
 //! Answers in pieces: server-sent events (<https://html.spec.whatwg.org/multipage/server-sent-events.html>).
 
 use std::collections::VecDeque;
-use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 use actix_web::HttpResponse;
-use actix_web::http::header;
 use actix_web::web::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::{self, LocalBoxStream, SelectAll};
@@ -13,6 +11,7 @@ use serde::Serialize;
 
 use super::generate::{Job, Running, Telling, ids, totals};
 use super::logprobs::Teller;
+use super::respond;
 use super::wire::{ApiError, Choice, Endpoint, Timings};
 use crate::ids::TokenId;
 use crate::runtime::{Finish, Piece, TokenPiece};
@@ -49,14 +48,9 @@ pub(super) struct Stream {
 pub(super) fn response(stream: Stream) -> HttpResponse {
     let chunks = stream::unfold(stream, |mut stream| async move {
         let chunk = stream.next().await?;
-        Some((Ok::<Bytes, Infallible>(chunk), stream))
+        Some((chunk, stream))
     });
-    HttpResponse::Ok()
-        .insert_header((header::CONTENT_TYPE, "text/event-stream; charset=utf-8"))
-        .insert_header((header::CACHE_CONTROL, "no-cache"))
-        // Otherwise nginx collects chunks before it sends them on.
-        .insert_header(("x-accel-buffering", "no"))
-        .streaming(chunks)
+    respond::events(chunks)
 }
 
 impl Stream {
