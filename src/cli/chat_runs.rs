@@ -27,12 +27,7 @@ pub(super) async fn train(
     let source = match path.is_file() {
         true => {
             let loaded = recipe::load(&path, &set)?;
-            if let Some(base) = loaded
-                .recipe
-                .model
-                .base
-                .filter(|base| !PathBuf::from(base).exists())
-            {
+            if let Some(base) = loaded.recipe.model.base_name().map(str::to_owned) {
                 let (library, quiet) = (host.library.clone(), host.quiet());
                 tokio::task::spawn_blocking(move || host::ensure(&library, &base, quiet)).await??;
             }

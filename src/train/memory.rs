@@ -1,15 +1,12 @@
 //! How much memory a run takes, estimated from its recipe before anything is read.
 
-use super::network::LoraSpec;
+use super::network::{LOGITS, LoraSpec};
+use super::plan::MICRO_TOKENS;
 use super::recipe::{Precision, Recipe, Stage};
 use super::scaling::Shape;
 
-/// Tokens that go through the model at once when the recipe does not say how many, unless a row has more.
-const MICRO_TOKENS: u64 = 4096;
-/// Bytes of logits that are in memory at once.
-const LOGITS: u64 = 64 << 20;
 /// Bytes of the KV caches of answers under way, in the stage rl.
-const CACHES: u64 = 1 << 30;
+pub(super) const CACHES: usize = 1 << 30;
 /// What the program takes beside: panels, tokenizer, batches that are read ahead.
 const BESIDE: u64 = 64 << 20;
 /// Bytes of 32 weights in blocks of 8-bit integers (Q8_0).
@@ -75,12 +72,7 @@ fn trained(recipe: &Recipe, shape: &Shape) -> u64 {
 
 /// Weights of all adapters.
 fn adapters(recipe: &Recipe, lora: &super::recipe::Lora, shape: &Shape) -> u64 {
-    let spec = LoraSpec {
-        rank: lora.rank as usize,
-        alpha: lora.alpha as f32,
-        dropout: lora.dropout as f32,
-        targets: lora.targets.clone(),
-    };
+    let spec = LoraSpec::from(lora);
     let (width, inner) = (shape.width, shape.intermediate);
     let (queries, keys) = (
         shape.heads * shape.head_dim,
@@ -132,7 +124,7 @@ fn activations(recipe: &Recipe, shape: &Shape, tokens: u64) -> u64 {
     let streams = (shape.layers + 3) * shape.width;
     // Normed inputs and their gradients, the gated product and its gradient, the gradients of a block.
     let turns = 2 * shape.width + 2 * shape.intermediate + block;
-    let logits = (tokens * shape.vocab * 4).min(LOGITS.max(shape.vocab * 4));
+    let logits = (tokens * shape.vocab * 4).min((LOGITS as u64).max(shape.vocab * 4));
     4 * tokens * (kept * block + streams + turns) + logits
 }
 
@@ -148,7 +140,7 @@ fn engine(recipe: &Recipe, shape: &Shape, row_tokens: u64) -> u64 {
     let copies = if recipe.lora.is_some() { 2 } else { 1 };
     let token = 2 * shape.layers * shape.kv_heads * shape.head_dim * 4;
     let answers = u64::from(rl.groups) * u64::from(rl.samples);
-    copies * value * shape.parameters() + (answers * row_tokens * token).min(CACHES)
+    copies * value * shape.parameters() + (answers * row_tokens * token).min(CACHES as u64)
 }
 
 #[cfg(test)]

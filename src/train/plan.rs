@@ -7,7 +7,7 @@ use super::scaling::{self, Rates, Shape};
 use super::schedule::Schedule;
 
 /// Tokens that go through the model at once when the recipe does not say how many.
-const MICRO_TOKENS: u64 = 4096;
+pub(super) const MICRO_TOKENS: u64 = 4096;
 
 /// What a plan needs to know besides the recipe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use crate::train::progress::Progress;
 use crate::train::recipe;
 use crate::train::record::Evaluated;
 use crate::train::runs::{Request, RunFolder};
-use crate::train::trainer::{End, Next, TrainError, Trainer};
+use crate::train::trainer::{End, NO_BETTER, Next, TrainError, Trainer};
 
 /// How often a paused run looks whether it may go on.
 const LOOK: Duration = Duration::from_millis(200);
@@ -200,9 +200,7 @@ fn steps(
             None => {}
             Some(End::Finished) => break,
             Some(End::NoBetter) => {
-                let message = "evaluations get no better: early_stopping ends the run";
-                progress.tell(message);
-                trainer.note(message)?;
+                progress.tell(NO_BETTER);
                 break;
             }
         }

@@ -159,9 +159,7 @@ pub(super) fn report(host: &Host, ids: &[String], to: Option<&Path>) -> Result<E
 
 /// Writes the page of a run that is done.
 pub(super) fn page(host: &Host, folder: &RunFolder) -> Result<()> {
-    let text = report::html(&Run::read(folder, machine())?)?;
-    let path = folder.report();
-    std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    let path = report::write(folder)?;
     if !host.quiet() {
         eprintln!("report: {}", path.display());
     }

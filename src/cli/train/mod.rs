@@ -4,7 +4,7 @@ mod drive;
 mod look;
 mod problems;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Args as ClapArgs, Subcommand};
@@ -166,8 +166,7 @@ pub(super) fn run(global: &Global, args: &Args) -> Result<Exit> {
 
 /// Pulls the model that a recipe begins with, if it is one of the catalogue and not installed.
 fn ensure_base(host: &Host, recipe: &Recipe) -> Result<()> {
-    let named = recipe.model.base.as_deref();
-    if let Some(base) = named.filter(|base| !Path::new(base).exists()) {
+    if let Some(base) = recipe.model.base_name() {
         host.ensure(base)?;
     }
     Ok(())

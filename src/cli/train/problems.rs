@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::cli::exit::Exit;
 use crate::cli::output;
-use crate::eval::suite::{RewardSpec, RewardTask, Split};
+use crate::eval::suite::{Problem, RewardSpec, RewardTask, Split};
 use crate::text::{Message, Role};
 
 /// The flags of `train problems`.
@@ -58,12 +58,9 @@ fn lines(task: &dyn RewardTask, args: &Args) -> Result<Vec<String>> {
         "--count {wanted}: the task has {there} of these problems"
     );
     let problems = (0..wanted).filter_map(|index| task.problem(split, index));
-    let line = |problem| {
-        let system = args.system.as_deref();
-        let system = system.map(|text| Message::new(Role::System, text));
-        let answer = Message::new(Role::Assistant, task.solution(&problem));
-        let asked = system.into_iter().chain(problem.messages);
-        let messages: Vec<Message> = asked.chain([answer]).collect();
+    let line = |problem: Problem| {
+        let mut messages = problem.asked(args.system.as_deref());
+        messages.push(Message::new(Role::Assistant, task.solution(&problem)));
         json!({ "messages": messages }).to_string()
     };
     Ok(problems.map(line).collect())

@@ -5,7 +5,6 @@ mod follow;
 mod line;
 mod recipes;
 
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -259,14 +258,9 @@ fn line(folder: &RunFolder) -> Result<RunLine, RunsError> {
 
 /// The log of a run; empty while there is none.
 fn log_of(folder: &RunFolder) -> Result<Log, RunsError> {
-    match record::read(&folder.log()) {
-        Ok(log) => Ok(log),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Log::default()),
-        Err(error) => Err(RunsError::Failed(format!(
-            "{}: {error}",
-            folder.log().display()
-        ))),
-    }
+    let path = folder.log();
+    let unreadable = |error| RunsError::Failed(format!("{}: {error}", path.display()));
+    record::read(&path).map_err(unreadable)
 }
 
 /// Reads and writes files on a thread that may wait for them.

@@ -12,7 +12,7 @@ use actix::Addr;
 use super::orders::{Report, Told};
 use super::{Parts, Trainer as Owner};
 use crate::runtime::worker::{give_memory_back, message};
-use crate::train::report::{self, Run};
+use crate::train::report;
 use crate::train::runs::{Request, RunFolder, Status};
 use crate::train::trainer::{End, Next, TrainError, Trainer};
 
@@ -97,11 +97,7 @@ impl Hand {
                 Next::Step if trainer.taken() >= trainer.steps() => return self.finish(trainer),
                 Next::Step => match trainer.step()?.end {
                     None => Told::Ready,
-                    Some(End::Finished) => return self.finish(trainer),
-                    Some(End::NoBetter) => {
-                        trainer.note("evaluations get no better: early_stopping ends the run")?;
-                        return self.finish(trainer);
-                    }
+                    Some(End::Finished | End::NoBetter) => return self.finish(trainer),
                 },
             };
         }
@@ -110,13 +106,8 @@ impl Hand {
     fn finish(&self, trainer: &mut Trainer) -> Result<(), TrainError> {
         let id = self.folder.id();
         let model = trainer.finish(&self.parts.library)?;
-        let page = Run::read(&self.folder, report::machine()).and_then(|run| report::html(&run));
-        let written = match page {
-            Ok(text) => std::fs::write(self.folder.report(), text).map_err(|e| e.to_string()),
-            Err(error) => Err(error.to_string()),
-        };
-        if let Err(error) = written {
-            tracing::warn!(run = %id, error, "the page of the run cannot be written");
+        if let Err(error) = report::write(&self.folder) {
+            tracing::warn!(run = %id, %error, "the page of the run cannot be written");
         }
         tracing::info!(run = %id, model, "the run is done");
         Ok(())
@@ -126,11 +117,7 @@ impl Hand {
     fn failed(&self, reason: &str) {
         let id = self.folder.id();
         tracing::error!(run = %id, "{reason}");
-        let marked = self.folder.state().and_then(|mut state| {
-            state.status = Status::Failed;
-            state.reason = Some(reason.to_owned());
-            self.folder.write_state(&state)
-        });
+        let marked = self.folder.mark(Status::Failed, Some(reason.to_owned()));
         if let Err(error) = marked {
             tracing::error!(run = %id, %error, "the state of the run cannot be written");
         }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use actix::{
     Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, ResponseActFuture,
-    ResponseFuture, Supervised, WrapFuture,
+    ResponseFuture, SpawnHandle, Supervised, WrapFuture,
 };
 use tokio::sync::{oneshot, watch};
 
@@ -64,6 +64,8 @@ pub(super) struct Trainer {
     parts: Parts,
     slot: Slot,
     draining: bool,
+    /// The next look of a paused run.
+    look: Option<SpawnHandle>,
     /// Counts what happened, for those who watch runs.
     changes: watch::Sender<u64>,
 }
@@ -74,6 +76,7 @@ impl Trainer {
             parts,
             slot: Slot::Free,
             draining: false,
+            look: None,
             changes,
         }
     }
@@ -114,11 +117,7 @@ impl Trainer {
     /// Marks a run that did not begin.
     fn withdraw(&mut self, folder: &RunFolder, reason: &str) {
         room::give_back(&self.parts.models);
-        let marked = folder.state().and_then(|mut state| {
-            state.status = Status::Stopped;
-            state.reason = Some(reason.to_owned());
-            folder.write_state(&state)
-        });
+        let marked = folder.mark(Status::Stopped, Some(reason.to_owned()));
         if let Err(error) = marked {
             tracing::error!(run = %folder.id(), %error, "the state of the run cannot be written");
         }
@@ -141,6 +140,14 @@ impl Trainer {
         let _ = run.orders.send(order);
     }
 
+    /// Has a paused run look after a while what other processes ask of it.
+    fn look_later(&mut self, ctx: &mut Context<Self>) {
+        if let Some(earlier) = self.look.take() {
+            ctx.cancel_future(earlier);
+        }
+        self.look = Some(ctx.run_later(LOOK, |trainer, _| trainer.turn()));
+    }
+
     fn changed(&self) {
         self.changes.send_modify(|count| *count += 1);
     }
@@ -150,13 +157,16 @@ impl Actor for Trainer {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.run_interval(LOOK, |trainer, _| trainer.turn());
+        // A paused run may have been left behind by an actor that was stopped.
+        self.look_later(ctx);
     }
 }
 
 impl Supervised for Trainer {
     fn restarting(&mut self, _: &mut Self::Context) {
         tracing::warn!("the trainer was stopped and starts again; its run goes on");
+        // It belongs to the context that ended.
+        self.look = None;
         if matches!(self.slot, Slot::Preparing(_)) {
             // Who asked for it is told by the dropped reply.
             room::give_back(&self.parts.models);
@@ -214,7 +224,7 @@ impl Handler<Own> for Trainer {
 impl Handler<Report> for Trainer {
     type Result = ();
 
-    fn handle(&mut self, report: Report, _: &mut Self::Context) {
+    fn handle(&mut self, report: Report, ctx: &mut Self::Context) {
         let Slot::Running(run) = &mut self.slot else {
             return;
         };
@@ -225,7 +235,7 @@ impl Handler<Report> for Trainer {
         match report.told {
             Told::Ready => self.turn(),
             Told::Paused if self.draining || !run.asked.is_empty() => self.turn(),
-            Told::Paused => {}
+            Told::Paused => self.look_later(ctx),
             Told::Ended => {
                 for waiter in run.ended.drain(..) {
                     let _ = waiter.send(());

@@ -6,7 +6,7 @@ use crate::kernels::Aligned;
 use crate::kernels::training::cross_entropy;
 
 /// Bytes of logits that are in memory at once, unless one row is larger.
-const LOGITS: usize = 64 << 20;
+pub(in crate::train) const LOGITS: usize = 64 << 20;
 
 /// Memory of the head.
 #[derive(Debug, Default)]

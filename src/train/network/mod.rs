@@ -22,12 +22,14 @@ pub(crate) mod tests;
 
 pub use crate::data::Objective;
 pub use error::NetworkError;
+pub(super) use head::LOGITS;
 pub use lora::LoraSpec;
 pub use options::{Freeze, NetworkOptions, Precision};
 pub use parameter::{Parameter, ParameterMut, Role};
 pub use pass::{Cost, Moment, Pass};
 pub use processor::Processor;
 pub use source::SpecialTokens;
+pub(super) use source::has_head;
 
 use assembly::{Assembly, Origin};
 use block::{Block, Kept, Step};

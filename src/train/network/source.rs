@@ -32,7 +32,7 @@ pub(super) fn read(checkpoint: &Checkpoint) -> Result<(ModelConfig, SpecialToken
 }
 
 /// Whether the head is a tensor of its own.
-pub(super) fn has_head(checkpoint: &Checkpoint) -> bool {
+pub(in crate::train) fn has_head(checkpoint: &Checkpoint) -> bool {
     let name = Part::Head.name(checkpoint.metadata().is_some());
     checkpoint.get(&format!("{name}.weight")).is_some()
 }

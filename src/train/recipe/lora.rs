@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::train::network::LoraSpec;
+
 /// The shape of low-rank adapters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -27,6 +29,17 @@ impl Default for Lora {
             alpha: 32.0,
             dropout: 0.05,
             targets: vec!["q_proj".to_owned(), "v_proj".to_owned()],
+        }
+    }
+}
+
+impl From<&Lora> for LoraSpec {
+    fn from(lora: &Lora) -> LoraSpec {
+        LoraSpec {
+            rank: lora.rank as usize,
+            alpha: lora.alpha as f32,
+            dropout: lora.dropout as f32,
+            targets: lora.targets.clone(),
         }
     }
 }

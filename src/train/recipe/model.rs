@@ -1,5 +1,7 @@
 //! Which model is trained, and its tokenizer.
 
+use std::path::Path;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +46,14 @@ impl Default for Model {
             tied: false,
             context: 2048,
         }
+    }
+}
+
+impl Model {
+    /// The base, if it is a name: a name of a model is no path, unless there is a file of that name.
+    pub fn base_name(&self) -> Option<&str> {
+        let named = self.base.as_deref();
+        named.filter(|base| !Path::new(base).exists())
     }
 }
 

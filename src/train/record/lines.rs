@@ -20,11 +20,7 @@ impl JsonLines {
     /// # Errors
     /// The file cannot be read or written.
     pub fn open(path: &Path, step: Option<u64>) -> io::Result<(JsonLines, usize)> {
-        let bytes = match fs::read(path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            Err(error) => return Err(error),
-        };
+        let bytes = bytes_of(path)?;
         let stays = |entry: Entry| match step {
             Some(step) => entry.step() <= step,
             None => entry.step() == 0 && matches!(entry, Entry::Event { .. }),
@@ -90,12 +86,12 @@ impl Log {
     }
 }
 
-/// Reads a log.
+/// Reads a log; one that is not there yet is empty.
 ///
 /// # Errors
 /// The file cannot be read.
 pub fn read(path: &Path) -> io::Result<Log> {
-    let bytes = fs::read(path)?;
+    let bytes = bytes_of(path)?;
     let mut log = Log::default();
     for line in lines_of(&bytes) {
         match serde_json::from_slice(line) {
@@ -104,6 +100,13 @@ pub fn read(path: &Path) -> io::Result<Log> {
         }
     }
     Ok(log)
+}
+
+fn bytes_of(path: &Path) -> io::Result<Vec<u8>> {
+    match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        read => read,
+    }
 }
 
 fn lines_of(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {

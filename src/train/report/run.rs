@@ -1,7 +1,5 @@
 //! What a page tells of a run.
 
-use std::io;
-
 use super::ReportError;
 use crate::train::record::{self, Entry, Log, Sampled};
 use crate::train::runs::{self, Listed, RunFolder};
@@ -25,18 +23,14 @@ impl Run {
     /// # Errors
     /// Something of it cannot be read.
     pub fn read(folder: &RunFolder, machine: Vec<(String, String)>) -> Result<Run, ReportError> {
-        let log = match record::read(&folder.log()) {
-            Ok(log) => log,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Log::default(),
-            Err(source) => {
-                let run = folder.id().to_string();
-                return Err(ReportError::Log { run, source });
-            }
+        let unreadable = |source| ReportError::Log {
+            run: folder.id().to_string(),
+            source,
         };
         Ok(Run {
+            log: record::read(&folder.log()).map_err(unreadable)?,
             listed: runs::listed(folder)?,
             recipe: folder.recipe(&[])?.recipe.to_toml()?,
-            log,
             machine,
         })
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::checkpoints::Checkpoints;
 use super::requests::{self, Request};
-use super::state::RunState;
+use super::state::{RunState, Status};
 use super::{RunError, RunId, durable};
 use crate::train::recipe::{self, Loaded, Recipe};
 
@@ -189,6 +189,16 @@ impl RunFolder {
             reason: error.to_string(),
         })?;
         durable::write(&path, &text)
+    }
+
+    /// Changes the status of a run that no process is at.
+    ///
+    /// # Errors
+    /// The state cannot be read or written.
+    pub fn mark(&self, status: Status, reason: Option<String>) -> Result<(), RunError> {
+        let mut state = self.state()?;
+        (state.status, state.reason) = (status, reason);
+        self.write_state(&state)
     }
 
     /// Reads `state.json`.

@@ -5,8 +5,8 @@ use std::fmt;
 use serde::Serialize;
 
 use super::TrainError;
+use super::asking::{self, Asking};
 use super::origin;
-use super::rewards::{self, Asking};
 use super::supply::{self, Files};
 use super::words::Words;
 use crate::data::{self, Preview, Side, Validation};
@@ -70,7 +70,7 @@ impl fmt::Display for PromptPreview {
 /// A source that cannot be read at all; the first thing wrong with the file of a task.
 pub fn validate(recipe: &Recipe) -> Result<Vec<(String, Validation)>, TrainError> {
     if recipe.stage == Stage::Rl {
-        let task = rewards::task(recipe)?;
+        let task = asking::task(recipe)?;
         let records = task.len(Split::Train) + task.len(Split::HeldOut);
         let rl = recipe.rl.as_ref();
         let found = Validation {
@@ -98,13 +98,16 @@ pub fn preview(
     samples: usize,
     tokens: usize,
 ) -> Result<Vec<Looked>, TrainError> {
-    if let (Stage::Rl, Some(base)) = (recipe.stage, &recipe.model.base) {
-        let words = Words::of(&Model::open(&library.find(base)?.path)?);
-        return prompts(recipe, &words, samples);
+    let base = match &recipe.model.base {
+        Some(base) => Some(Words::of(&Model::open(&library.find(base)?.path)?)),
+        None => None,
+    };
+    if let (Stage::Rl, Some(words)) = (recipe.stage, &base) {
+        return prompts(recipe, words, samples);
     }
     let files = Files::open(recipe)?;
-    let words = match &recipe.model.base {
-        Some(base) => Words::of(&Model::open(&library.find(base)?.path)?),
+    let words = match base {
+        Some(words) => words,
         None => {
             let section = recipe.tokenizer.as_ref().ok_or_else(origin::no_tokenizer)?;
             let folder = tempfile::tempdir().map_err(TrainError::io(std::env::temp_dir()))?;
@@ -126,7 +129,7 @@ pub fn preview(
 }
 
 fn prompts(recipe: &Recipe, words: &Words, count: usize) -> Result<Vec<Looked>, TrainError> {
-    let task = rewards::task(recipe)?;
+    let task = asking::task(recipe)?;
     let asking = Asking::new(recipe, words)?;
     let problems = (0..count).map_while(|index| task.problem(Split::Train, index));
     let look = |problem| -> Result<Looked, TrainError> {

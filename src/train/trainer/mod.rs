@@ -3,6 +3,7 @@
 //! Whoever drives it decides between steps: go on, save, pause, stop. Everything that decides the next step is in a
 //! checkpoint, so that a run which goes on from one takes the same steps, to the bit, as one that was never interrupted.
 
+mod asking;
 mod checks;
 mod error;
 mod export;
@@ -68,6 +69,9 @@ pub enum End {
     /// Evaluations get no better.
     NoBetter,
 }
+
+/// What the log says of [`End::NoBetter`].
+pub const NO_BETTER: &str = "evaluations get no better: early_stopping ends the run";
 
 /// What resumes beside weights, optimizer and place in the data.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
@@ -382,6 +386,9 @@ impl Trainer {
         let saved = due || best || end.is_some();
         if saved {
             self.save()?;
+        }
+        if end == Some(End::NoBetter) {
+            self.note(NO_BETTER)?;
         }
         Ok(Outcome {
             before,

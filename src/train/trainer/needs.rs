@@ -1,9 +1,10 @@
 //! What a run will take of memory, before it begins.
 
 use super::{TrainError, origin};
-use crate::llama::{ModelConfig, Part};
+use crate::llama::ModelConfig;
 use crate::store::{Library, Model};
 use crate::train::memory::Footprint;
+use crate::train::network::{NetworkError, has_head};
 use crate::train::recipe::{Recipe, Stage};
 use crate::train::scaling::Shape;
 
@@ -37,9 +38,6 @@ fn shape(library: &Library, recipe: &Recipe) -> Result<Shape, TrainError> {
         return Ok(Shape::of_depth(&recipe.model, tokens as u64)?);
     };
     let checkpoint = Model::open(&library.find(base)?.path)?.checkpoint;
-    let config =
-        ModelConfig::read(&checkpoint).map_err(crate::train::network::NetworkError::from)?;
-    let head = Part::Head.name(checkpoint.metadata().is_some());
-    let tied = checkpoint.get(&format!("{head}.weight")).is_none();
-    Ok(origin::shape_of(&config, tied))
+    let config = ModelConfig::read(&checkpoint).map_err(NetworkError::from)?;
+    Ok(origin::shape_of(&config, !has_head(&checkpoint)))
 }

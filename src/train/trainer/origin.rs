@@ -36,18 +36,12 @@ impl Origin {
             let reason = "tasks cannot be run by a training run yet; leave it out";
             return Err(TrainError::key("evaluation.tasks", reason));
         }
-        let adapters = |lora: &recipe::Lora| LoraSpec {
-            rank: lora.rank as usize,
-            alpha: lora.alpha as f32,
-            dropout: lora.dropout as f32,
-            targets: lora.targets.clone(),
-        };
         let options = NetworkOptions {
             precision: match recipe.precision {
                 recipe::Precision::Fp32 => Precision::Float32,
                 recipe::Precision::Bf16 => Precision::Bfloat16,
             },
-            lora: recipe.lora.as_ref().map(adapters),
+            lora: recipe.lora.as_ref().map(LoraSpec::from),
             quantised: recipe.stage == Stage::Qlora,
             freeze: Freeze {
                 layers: recipe.freeze.layers as usize,

@@ -1,7 +1,6 @@
 //! Lessons from rewards: prompts, answers to them from the present weights, and what those are worth.
 
 use std::num::NonZeroU32;
-use std::path::Path;
 use std::time::Instant;
 
 use rand::{RngExt, SeedableRng};
@@ -10,15 +9,17 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::TrainError;
+use super::asking::{Asking, settings, task};
 use super::teacher::Lesson;
 use super::words::Words;
 use crate::data::order_of_prompts;
-use crate::eval::suite::{Problem, Reward, RewardSpec, RewardTask, Split};
+use crate::eval::suite::{Problem, Reward, RewardTask, Split};
 use crate::ids::TokenId;
 use crate::llama::LlamaForward;
 use crate::sample::Sampling;
 use crate::sched::Forward;
-use crate::text::{ChatTemplate, Message, RenderOptions, Role, Tokenizer};
+use crate::text::Tokenizer;
+use crate::train::memory::CACHES;
 use crate::train::network::{Moment, Network};
 use crate::train::plan::Plan;
 use crate::train::policy::{Group, learnt};
@@ -26,56 +27,8 @@ use crate::train::recipe::{self, Recipe, Rl};
 use crate::train::record::Drawn;
 use crate::train::rollout::{self, Answer, Asked, Drawing};
 
-/// Bytes of KV caches of answers under way.
-const CACHES: usize = 1 << 30;
-
 /// Answers of an evaluation that are drawn at once.
 const JUDGED: usize = 256;
-
-/// The task of a recipe.
-pub(super) fn task(recipe: &Recipe) -> Result<Box<dyn RewardTask>, TrainError> {
-    let rl = settings(recipe)?;
-    let path = rl.path.as_deref().map(Path::new);
-    let spec = RewardSpec::with(&rl.task, path, recipe.seed, rl.format_reward)?;
-    Ok(spec.open(Path::new(""))?)
-}
-
-fn settings(recipe: &Recipe) -> Result<&Rl, TrainError> {
-    let missing = || TrainError::key("rl", "the stage rl needs this section");
-    recipe.rl.as_ref().ok_or_else(missing)
-}
-
-/// How the model is asked.
-pub(super) struct Asking {
-    tokenizer: Tokenizer,
-    template: ChatTemplate,
-    system: Option<String>,
-}
-
-impl Asking {
-    pub(super) fn new(recipe: &Recipe, words: &Words) -> Result<Asking, TrainError> {
-        let template = words.template.clone().ok_or_else(|| {
-            let reason = "it has no chat template to ask in: fine-tune it on conversations first";
-            TrainError::key("model.base", reason)
-        })?;
-        Ok(Asking {
-            tokenizer: words.tokenizer.clone(),
-            template,
-            system: settings(recipe)?.system_prompt.clone(),
-        })
-    }
-
-    /// The tokens of a problem's prompt.
-    pub(super) fn prompt(&self, problem: &Problem) -> Result<Vec<TokenId>, TrainError> {
-        let system = self.system.as_deref();
-        let system = system.map(|text| Message::new(Role::System, text));
-        let messages: Vec<Message> = system.into_iter().chain(problem.messages.clone()).collect();
-        let options = RenderOptions::default();
-        Ok(self
-            .template
-            .render_ids(&self.tokenizer, &messages, &options)?)
-    }
-}
 
 /// A problem, and the prompt that asks for its answer.
 struct Prompt {
@@ -227,64 +180,26 @@ impl Rewards {
         plan: &Plan,
         step: u64,
     ) -> Result<Lesson, TrainError> {
-        let (groups, samples) = (self.settings.groups, self.settings.samples);
-        let wanted: Vec<usize> = (0..groups).map(|_| self.next()).collect();
-        let prompts = || wanted.iter().filter_map(|&index| self.train.get(index));
-        let asked = prompts().enumerate().map(|(group, prompt)| Asked {
-            prompt: &prompt.ids,
-            calculator: self.task.calculator(),
-            seeds: (0..u64::from(samples))
-                .map(|sample| seed(self.seed, step, group as u64, sample))
-                .collect(),
+        let wanted: Vec<usize> = (0..self.settings.groups).map(|_| self.next()).collect();
+        let prompts = wanted.iter().filter_map(|&index| self.train.get(index));
+        let prompts: Vec<&Prompt> = prompts.collect();
+        let (answers, mut drawn) = self.draw(network, &prompts, step)?;
+        let rewards = prompts.iter().zip(&answers).map(|(prompt, answers)| {
+            let reward = |answer| self.score(prompt, answer).value;
+            answers.iter().map(reward).collect()
         });
-        let asked: Vec<Asked<'_>> = asked.collect();
-        let begun = Instant::now();
-        let mut engine = self.engine(network)?;
-        let refresh_s = begun.elapsed().as_secs_f64();
-        let begun = Instant::now();
-        let sampling = Sampling::Random {
-            temperature: self.settings.temperature as f32,
-            top_k: NonZeroU32::new(self.settings.top_k),
-            top_p: 1.0,
-            min_p: 0.0,
-        };
-        let answers = self.answers(&mut engine, &asked, sampling, self.at_once)?;
-        // Its memory is the gradients' now.
-        drop(engine);
-        let draw_s = begun.elapsed().as_secs_f64();
-        let rewards: Vec<Vec<f64>> = prompts()
-            .zip(&answers)
-            .map(|(prompt, answers)| {
-                let reward = |answer| self.score(prompt, answer).value;
-                answers.iter().map(reward).collect()
-            })
-            .collect();
-        let drawn = answers.iter().flatten();
-        let all: Vec<f64> = rewards.iter().flatten().copied().collect();
-        let groups: Vec<Group<'_>> = prompts()
-            .zip(&answers)
-            .zip(&rewards)
-            .map(|((prompt, answers), rewards)| Group {
-                prompt: &prompt.ids,
-                answers,
-                rewards,
-            })
-            .collect();
+        let rewards: Vec<Vec<f64>> = rewards.collect();
+        let groups = prompts.iter().zip(&answers).zip(&rewards);
+        let groups = groups.map(|((prompt, answers), rewards)| Group {
+            prompt: &prompt.ids,
+            answers,
+            rewards,
+        });
         let most = plan.micro_rows as usize * self.context;
-        let learnt = learnt(&groups, most);
+        let learnt = learnt(&groups.collect::<Vec<_>>(), most);
         let mut lesson = Lesson {
             divisor: learnt.tokens as f64,
-            reward: mean(&all),
-            drawn: Some(Drawn {
-                groups: groups.len() as u64,
-                skipped: learnt.skipped as u64,
-                answers: all.len() as u64,
-                cut: drawn.clone().filter(|answer| !answer.ended).count() as u64,
-                tokens: drawn.map(|answer| answer.ids.len() as u64).sum(),
-                learnt: learnt.passes.iter().map(|pass| pass.ids.len() as u64).sum(),
-                refresh_s,
-                draw_s,
-            }),
+            reward: mean(rewards.iter().flatten().copied()),
             ..Lesson::default()
         };
         for (micro_step, pass) in (0..).zip(&learnt.passes) {
@@ -292,7 +207,51 @@ impl Rewards {
             lesson.loss += cost.loss_sum;
             lesson.tokens += pass.ids.len() as u64;
         }
+        drawn.skipped = learnt.skipped as u64;
+        drawn.learnt = lesson.tokens;
+        lesson.drawn = Some(drawn);
         Ok(lesson)
+    }
+
+    /// Answers to the prompts of a step from the present weights.
+    fn draw(
+        &self,
+        network: &Network,
+        prompts: &[&Prompt],
+        step: u64,
+    ) -> Result<(Vec<Vec<Answer>>, Drawn), TrainError> {
+        let samples = u64::from(self.settings.samples);
+        let asked = (0..).zip(prompts).map(|(group, prompt)| Asked {
+            prompt: &prompt.ids,
+            calculator: self.task.calculator(),
+            seeds: (0..samples)
+                .map(|sample| seed(self.seed, step, group, sample))
+                .collect(),
+        });
+        let asked: Vec<Asked<'_>> = asked.collect();
+        let sampling = Sampling::Random {
+            temperature: self.settings.temperature as f32,
+            top_k: NonZeroU32::new(self.settings.top_k),
+            top_p: 1.0,
+            min_p: 0.0,
+        };
+        let begun = Instant::now();
+        let mut engine = self.engine(network)?;
+        let refresh_s = begun.elapsed().as_secs_f64();
+        let begun = Instant::now();
+        let answers = self.answers(&mut engine, &asked, sampling, self.at_once)?;
+        let draw_s = begun.elapsed().as_secs_f64();
+        let all = || answers.iter().flatten();
+        let drawn = Drawn {
+            groups: answers.len() as u64,
+            answers: all().count() as u64,
+            cut: all().filter(|answer| !answer.ended).count() as u64,
+            tokens: all().map(|answer| answer.ids.len() as u64).sum(),
+            refresh_s,
+            draw_s,
+            ..Drawn::default()
+        };
+        Ok((answers, drawn))
     }
 
     /// The mean reward of the likeliest answers to the prompts held out, and the share of them that is right.
@@ -310,18 +269,11 @@ impl Rewards {
         let mut engine = self.engine(network)?;
         let answers = self.answers(&mut engine, &asked, Sampling::Greedy, at_once)?;
         let pairs = self.held_out.iter().zip(answers.iter().flatten());
-        let rewards: Vec<Reward> = pairs
-            .map(|(prompt, answer)| self.score(prompt, answer))
-            .collect();
-        let values: Vec<f64> = rewards.iter().map(|reward| reward.value).collect();
-        let right: Vec<f64> = rewards
-            .iter()
-            .map(|reward| f64::from(u8::from(reward.right)))
-            .collect();
-        Ok((
-            mean(&values).unwrap_or(f64::NAN),
-            mean(&right).unwrap_or(f64::NAN),
-        ))
+        let rewards = pairs.map(|(prompt, answer)| self.score(prompt, answer));
+        let rewards: Vec<Reward> = rewards.collect();
+        let value = mean(rewards.iter().map(|reward| reward.value));
+        let right = mean(rewards.iter().map(|reward| f64::from(reward.right)));
+        Ok((value.unwrap_or(f64::NAN), right.unwrap_or(f64::NAN)))
     }
 
     fn engine(&self, network: &Network) -> Result<LlamaForward, TrainError> {
@@ -372,8 +324,9 @@ fn seed(seed: u64, step: u64, group: u64, sample: u64) -> u64 {
     ChaCha8Rng::from_seed(bytes).random()
 }
 
-fn mean(values: &[f64]) -> Option<f64> {
-    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+fn mean(values: impl Iterator<Item = f64> + Clone) -> Option<f64> {
+    let count = values.clone().count();
+    (count > 0).then(|| values.sum::<f64>() / count as f64)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::super::calculator::Markers;
-use crate::text::Message;
+use crate::text::{Message, Role};
 
 /// Which problems: those to learn from, or those kept back to measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -25,6 +25,14 @@ pub struct Problem {
     pub messages: Vec<Message>,
     /// The right answer, as a reply has to give it.
     pub answer: String,
+}
+
+impl Problem {
+    /// What is asked, behind a system prompt if there is one.
+    pub fn asked(&self, system: Option<&str>) -> Vec<Message> {
+        let system = system.map(|text| Message::new(Role::System, text));
+        system.into_iter().chain(self.messages.clone()).collect()
+    }
 }
 
 /// What a reply is worth.
