@@ -1,6 +1,6 @@
 //! How long a step takes, fitted to the engine's own steps while they run.
 //!
-//! Two linear models, each by recursive least squares with forgetting: what a step of running answers takes, and what
+//! Two linear models, each by least squares over what was seen of late: what a step of running answers takes, and what
 //! the prompt tokens of a step add to it. Apart, because minutes can pass without a prompt, and a single model would
 //! forget meanwhile what prompts cost.
 
@@ -10,10 +10,13 @@ use std::time::Duration;
 const FORGET: f64 = 0.99;
 /// and what a past piece of a prompt does: they are few, and cost twice as much beside answers as they do alone.
 const FORGET_PROMPTS: f64 = 0.8;
-/// Beyond this uncertainty nothing more is forgotten, or the fit would blow up when steps are all alike.
-const MOST_UNCERTAIN: f64 = 1e4;
-/// Where the uncertainty starts.
-const UNCERTAIN: f64 = 1e3;
+/// How much a weight holds to what it was, beside the sum of squares of its inputs: what the steps of late say nothing
+/// of, as the price of a row while all steps have as many, stays as it was known.
+const HOLD: f64 = 1e-2;
+/// How often a step goes over the weights: each starts from the last one's, so few are needed.
+const SWEEPS: usize = 8;
+/// No step is predicted to take longer, in milliseconds: an hour, so that times can be added up without care.
+const LONGEST: f64 = 3.6e6;
 /// A step this many times longer or shorter than predicted counts as this many times: the machine was busy with
 /// something else.
 const OUTLIER: f64 = 2.5;
@@ -31,6 +34,8 @@ pub struct StepCost {
     pub prefill: usize,
     /// Tokens that each of those attends to, in all.
     pub attended: f64,
+    /// Prompts that are in the batch or could be; what they cost is in the other fields once they have a row.
+    pub prompts: usize,
 }
 
 impl StepCost {
@@ -192,7 +197,7 @@ impl Predictor {
         known.then(|| {
             // Without decoding steps the prompts' own fit holds what a step costs at least.
             let base = self.base.predict(step.base());
-            base + self.added.predict(step.added()) * self.late()
+            (base + self.added.predict(step.added()) * self.late()).min(LONGEST)
         })
     }
 }
@@ -205,24 +210,24 @@ fn without_stall(took: f64, expected: Option<f64>) -> f64 {
     }
 }
 
-/// Recursive least squares of `N` inputs, none of which can make a step shorter.
+/// Least squares of `N` inputs over fading observations, none of whose weights is below zero: no input can make a step
+/// shorter. By coordinate descent on the sums of products, which cannot diverge: a sweep never makes the squares more.
 #[derive(Debug, Clone)]
 struct Fit<const N: usize> {
     weights: [f64; N],
-    /// The uncertainty: the inverse of the fading sum of inputs' products.
-    inverse: [[f64; N]; N],
+    /// Fading sums of the inputs' products with each other,
+    products: [[f64; N]; N],
+    /// and with the times.
+    times: [f64; N],
     seen: usize,
 }
 
 impl<const N: usize> Default for Fit<N> {
     fn default() -> Self {
-        let mut inverse = [[0.0; N]; N];
-        for (place, row) in inverse.iter_mut().enumerate() {
-            row[place] = UNCERTAIN;
-        }
         Fit {
             weights: [0.0; N],
-            inverse,
+            products: [[0.0; N]; N],
+            times: [0.0; N],
             seen: 0,
         }
     }
@@ -231,25 +236,28 @@ impl<const N: usize> Default for Fit<N> {
 impl<const N: usize> Fit<N> {
     fn predict(&self, inputs: [f64; N]) -> f64 {
         let pairs = self.weights.iter().zip(inputs);
-        pairs.map(|(&weight, input)| weight.max(0.0) * input).sum()
+        pairs.map(|(&weight, input)| weight * input).sum()
     }
 
     fn observe(&mut self, inputs: [f64; N], took: f64, keep: f64) {
-        let uncertain: f64 = (0..N).map(|place| self.inverse[place][place]).sum();
-        let forget = match uncertain < MOST_UNCERTAIN {
-            true => keep,
-            false => 1.0,
-        };
-        let dot = |row: &[f64; N]| row.iter().zip(inputs).map(|(a, b)| a * b).sum::<f64>();
-        let gain: [f64; N] = std::array::from_fn(|place| dot(&self.inverse[place]));
-        let scale = forget + dot(&gain);
-        let error = took - dot(&self.weights);
-        for (place, weight) in self.weights.iter_mut().enumerate() {
-            *weight += gain[place] / scale * error;
+        for (row, outer) in self.products.iter_mut().zip(inputs) {
+            for (sum, inner) in row.iter_mut().zip(inputs) {
+                *sum = *sum * keep + outer * inner;
+            }
         }
-        for (row, &outer) in self.inverse.iter_mut().zip(&gain) {
-            for (value, inner) in row.iter_mut().zip(gain) {
-                *value = (*value - outer * inner / scale) / forget;
+        for (sum, input) in self.times.iter_mut().zip(inputs) {
+            *sum = *sum * keep + took * input;
+        }
+        let held = self.weights;
+        for _ in 0..SWEEPS {
+            for place in 0..N {
+                let row = &self.products[place];
+                let others: f64 = (0..N)
+                    .filter(|&other| other != place)
+                    .map(|other| row[other] * self.weights[other])
+                    .sum();
+                let left = self.times[place] - others + HOLD * held[place];
+                self.weights[place] = (left / (row[place] + HOLD)).max(0.0);
             }
         }
         self.seen += 1;
@@ -363,6 +371,60 @@ mod tests {
             let both = step(round, true);
             assert!(off(&predictor, &both) < 0.1, "{}", off(&predictor, &both));
             assert!(off(&predictor, &alone(&both)) < 0.05);
+        }
+    }
+
+    /// Times as a shared machine has them: up to `spread` times the true one, by a fixed sequence.
+    fn noisy(step: &StepCost, round: usize, spread: f64) -> Duration {
+        let turn = (round * 7_919 % 1_000) as f64 / 1_000.0;
+        truth(step).mul_f64(1.0 + (spread - 1.0) * turn * turn)
+    }
+
+    fn answers(rows: usize, context: usize) -> StepCost {
+        let mut step = StepCost::default();
+        (0..rows).for_each(|_| step.add_decode(1, context));
+        step
+    }
+
+    #[test]
+    fn thousands_of_steps_alike_and_then_others_are_predicted_within_reason() {
+        let mut predictor = Predictor::default();
+        for round in 0..200 {
+            let step = step(round, round % 2 == 0);
+            predictor.observe(&step, noisy(&step, round, 2.0));
+        }
+        for round in 0..16_000 {
+            let step = answers(8, 500 + round / 4);
+            predictor.observe(&step, noisy(&step, round, 2.0));
+        }
+        for rows in [1, 2, 4, 8, 16, 64] {
+            let step = answers(rows, 120);
+            let told = predictor.step(&step).unwrap().as_secs_f64();
+            let ratio = told / truth(&step).as_secs_f64();
+            assert!((0.3..3.0).contains(&ratio), "{rows} rows: {ratio}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn predictions_stay_near_what_was_seen(
+            phases in proptest::collection::vec((1_usize..17, 0_usize..4_000, 0.2_f64..5.0, 1_usize..400), 1..12),
+        ) {
+            let mut predictor = Predictor::default();
+            let (mut round, mut longest) = (0, 0.0_f64);
+            for (rows, context, speed, steps) in phases {
+                for added in 0..steps {
+                    let step = answers(rows, context + added);
+                    let took = noisy(&step, round, 3.0).mul_f64(speed);
+                    longest = longest.max(took.as_secs_f64());
+                    predictor.observe(&step, took);
+                    if let Some(told) = predictor.step(&step) {
+                        let told = told.as_secs_f64();
+                        proptest::prop_assert!(told <= longest * 4.0, "{told} after at most {longest}");
+                    }
+                    round += 1;
+                }
+            }
         }
     }
 
