@@ -30,6 +30,7 @@ impl Scheduler {
         let mut cost = StepCost::default();
         self.paused.extend(left);
         let mut rows = self.decode_rows(&mut cost, now);
+        cost.prompts = self.prompts();
         self.slice = match self.predictor.slices() {
             1 => None,
             _ => self.batcher.slice(&cost, &self.predictor),
@@ -179,6 +180,13 @@ impl Scheduler {
             rows.push(row);
         }
         rows
+    }
+
+    /// Prompts that are being read, and those for which the batch has a place.
+    fn prompts(&self) -> usize {
+        let reading = self.running.iter().filter(|s| !self.answers(s)).count();
+        let places = self.config.max_batch.saturating_sub(self.running.len());
+        reading + places.min(self.waiting.len())
     }
 
     /// Rows of prompts: half read ones, then those that are let in, in order. Nobody is overtaken by one that is let

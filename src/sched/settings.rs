@@ -38,7 +38,7 @@ pub struct Config {
     #[schemars(range(min = 1))]
     pub step_tokens: usize,
     /// How long a step may take while answers run: the time between their tokens. Beside a prompt that can be put off in
-    /// the middle, `dynamic` takes at most 1.7 times what the answers take alone, if that is less.
+    /// the middle, `dynamic` takes at most 1.7 times what the answers take alone, if that is less; more of a burst.
     #[serde(deserialize_with = "units::some_time")]
     pub target_step: Duration,
     /// The fewest prompt tokens that `dynamic` and `space_sharing` read in a step.

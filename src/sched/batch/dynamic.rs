@@ -13,9 +13,10 @@ use crate::sched::settings::Config;
 /// Prompt tokens of a step before the predictor has learnt anything.
 const FIRST_GUESS: usize = 128;
 
-/// A step beside which a prompt is read takes at most this many times what the answers alone take, even within the
-/// target,
-const MOST_TIMES: f64 = 1.7;
+/// A step beside which a prompt is read takes at most this share more than what the answers alone take, even within the
+/// target; where more prompts are to be read than half as many as there are answers, more in proportion: a burst is
+/// read first and answered together, instead of its first answer holding up all others.
+const MOST_MORE: f64 = 0.7;
 /// and this many times is always allowed: prompts are read on, however slow answers are.
 const LEAST_TIMES: f64 = 1.4;
 
@@ -76,7 +77,10 @@ impl Batcher for DynamicChunk {
             return None;
         }
         let alone = predictor.step(decodes)?;
-        let whole = self.target.min(alone.mul_f64(MOST_TIMES));
+        let crowd = 2.0 * decodes.prompts as f64 / decodes.decodes as f64;
+        let whole = self
+            .target
+            .min(alone.mul_f64(1.0 + MOST_MORE * crowd.max(1.0)));
         Some(whole.max(alone.mul_f64(LEAST_TIMES)) - alone)
     }
 

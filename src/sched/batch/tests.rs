@@ -117,6 +117,18 @@ fn pieces_that_can_be_put_off_are_longer_by_the_number_of_slices() {
         let budget = batcher.budget(&decodes(4), first.as_ref(), &predictor);
         assert!(budget.abs_diff(88) < 15, "{kind:?}: {budget}");
         assert_eq!(batcher.slice(&decodes(0), &predictor), None, "nobody waits");
+        // Of a burst more is read: six prompts beside four answers take three times what one may, up to the target.
+        let among = |prompts| {
+            let crowd = StepCost {
+                prompts,
+                ..decodes(4)
+            };
+            batcher.slice(&crowd, &predictor).unwrap()
+        };
+        assert_eq!([among(1), among(2)], [slice; 2]);
+        assert!(among(6).abs_diff(slice * 3) < Duration::from_millis(1));
+        let alone = predictor.step(&decodes(4)).unwrap();
+        assert_eq!(among(500) + alone, config().target_step.get());
     }
     let fixed = FixedChunk::new(&config());
     assert_eq!(fixed.slice(&decodes(4), &predictor), None);
