@@ -45,9 +45,9 @@ fn results() -> Results {
         ("window", vec![Some(0.1), Some(0.2), Some(0.5)]),
     ] {
         for budget in budgets {
-            let right = match policy {
+            let right: f64 = match policy {
                 "window" => 20.0 * budget.unwrap_or(1.0),
-                _ => 20.0 * budget.unwrap_or(1.0).sqrt(),
+                _ => 20.0 * f64::sqrt(budget.unwrap_or(1.0)),
             };
             let mut scores = vec![1.0; right as usize];
             scores.resize(20, 0.0);
@@ -77,7 +77,9 @@ fn the_page_in_a_browser() {
     let folder = tempfile::tempdir().unwrap();
     let home = Home::at(folder.path().join("home"));
     home.create().unwrap();
-    KeptResults::new(home.evaluations()).keep(&results()).unwrap();
+    KeptResults::new(home.evaluations())
+        .keep(&results())
+        .unwrap();
     let text: String = (0..300)
         .map(|n| format!("The number {n} comes before the number {}. ", n + 1))
         .collect();

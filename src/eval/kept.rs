@@ -210,7 +210,8 @@ mod tests {
         assert_eq!(lines[0].tasks, ["ppl", "passkey"]);
         assert_eq!(lines[0].model, "a/b:c");
         let read = kept.read("a-b-c-2").unwrap();
-        assert_eq!(read, serde_json::to_value(&results).unwrap());
+        assert_eq!(read["command"], results.command);
+        assert_eq!(read["rows"].as_array().unwrap().len(), results.rows.len());
     }
 
     #[test]

@@ -54,7 +54,7 @@ export class Browser {
   async open(address, { width = 1280, height = 800, dark = false } = {}) {
     const { targetId } = await this.send("Target.createTarget", { url: "about:blank" });
     const { sessionId } = await this.send("Target.attachToTarget", { targetId, flatten: true });
-    const page = new Page(this, sessionId);
+    const page = new Page(this, sessionId, targetId);
     for (const domain of ["Page", "Runtime", "Log", "Network"]) await page.send(`${domain}.enable`);
     await page.size(width, height);
     await page.send("Emulation.setEmulatedMedia", { features: [{ name: "prefers-color-scheme", value: dark ? "dark" : "light" }] });
@@ -70,8 +70,8 @@ export class Browser {
 }
 
 export class Page {
-  constructor(browser, session) {
-    Object.assign(this, { browser, session, errors: [], failed: [] });
+  constructor(browser, session, target) {
+    Object.assign(this, { browser, session, target, errors: [], failed: [] });
     browser.listeners.push(({ method, params, sessionId }) => {
       if (sessionId !== session) return;
       if (method === "Runtime.exceptionThrown") this.errors.push(params.exceptionDetails.exception?.description ?? params.exceptionDetails.text);
@@ -85,6 +85,11 @@ export class Page {
 
   send(method, params) {
     return this.browser.send(method, params, this.session);
+  }
+
+  /** Its connections go with it. */
+  close() {
+    return this.browser.send("Target.closeTarget", { targetId: this.target });
   }
 
   size(width, height) {

@@ -10,6 +10,7 @@ const [address, program, axeFile] = process.argv.slice(2);
 const axe = await readFile(axeFile, "utf8");
 const browser = await Browser.start(program);
 const cases = [];
+const opened = [];
 const test = (name, run) => cases.push([name, run]);
 
 /** The messages that are shown: who, text. */
@@ -56,6 +57,7 @@ async function faults(page) {
 /** A fresh page that has nothing stored. */
 async function fresh(options) {
   const page = await browser.open(null, options);
+  opened.push(page);
   await page.send("Storage.clearDataForOrigin", { origin: address, storageTypes: "all" });
   await page.go(`${address}/`);
   await page.until(() => document.getElementById("input") && document.getElementById("model").value, "the chat");
@@ -347,6 +349,7 @@ for (const [name, run] of cases) {
     failures += 1;
     console.log(`FAILED ${name}\n${error.stack}`);
   }
+  while (opened.length > 0) await opened.pop().close();
 }
 await browser.stop();
 process.exit(failures === 0 ? 0 : 1);

@@ -124,20 +124,45 @@ export async function* ndjson(path, body, signal) {
   }
 }
 
-/** Follows a stream of events, again and again after it ends, until `over()` says so or `signal` is aborted. */
+/** Resolves when somebody sees the page. */
+function seen(signal) {
+  if (!document.hidden) return Promise.resolve();
+  return new Promise((resolve) => {
+    const look = () => {
+      if (document.hidden && !signal.aborted) return;
+      document.removeEventListener("visibilitychange", look);
+      resolve();
+    };
+    document.addEventListener("visibilitychange", look);
+    signal.addEventListener("abort", look, { once: true });
+  });
+}
+
+/**
+ * Follows a stream of events, again and again after it ends, until `over()` says so or `signal` is aborted. A page that nobody
+ * sees follows nothing: browsers open six connections to a server, and other tabs want some.
+ */
 export async function follow(path, signal, told, broken, over) {
   let wait = 500;
   while (!signal.aborted) {
+    await seen(signal);
+    const shown = new AbortController();
+    const hide = () => { if (document.hidden) shown.abort(); };
+    document.addEventListener("visibilitychange", hide);
     try {
-      for await (const event of events("GET", typeof path === "function" ? path() : path, undefined, signal)) {
+      const either = AbortSignal.any([signal, shown.signal]);
+      for await (const event of events("GET", typeof path === "function" ? path() : path, undefined, either)) {
         wait = 500;
         told(event);
       }
       if (over?.()) return;
     } catch (error) {
       if (signal.aborted) return;
+      if (shown.signal.aborted) continue;
       broken?.(error);
       if (error instanceof Refusal && error.status < 500) return;
+    } finally {
+      document.removeEventListener("visibilitychange", hide);
     }
     if (signal.aborted) return;
     await new Promise((resolve) => setTimeout(resolve, wait));

@@ -19,10 +19,10 @@ export function level(score, kept) {
   return Math.max(1, Math.min(LEVELS, Math.round(4 + 1.4 * Math.log2(times))));
 }
 
-/** How much of a token is left: 3 all heads hold it, 0 none. */
+/** How much of a token is left: 0 no head holds it, 1 a third of them at most, 2 two thirds, 3 more. */
 export function held(share) {
   if (share <= 0) return 0;
-  return share >= 0.999 ? 3 : share >= 0.5 ? 2 : 1;
+  return Math.min(3, 1 + Math.floor(share * 3));
 }
 
 /** A panel in `body`; `where` says which session to look at and whether it is being answered in. */
@@ -44,7 +44,7 @@ export function cachePanel(body, where) {
   const text = h("div", { class: "tokens", id: "tokens", role: "figure", "aria-labelledby": "cache-summary", tabindex: 0 });
   const legend = h("p", { class: "legend" }, "attention: less ",
     Array.from({ length: LEVELS }, (_, index) => h("span", { class: `token s${index + 1}` }, "\u2002")), " more ",
-    h("span", { class: "token k0" }, "evicted"));
+    h("span", { class: "token k1" }, "evicted by most heads"), ", ", h("span", { class: "token k0" }, "by all"));
   const point = (event) => {
     const at = event.target.dataset?.at;
     if (at === undefined || !picture) return;
@@ -80,9 +80,11 @@ export function cachePanel(body, where) {
     options(layer, known.layers);
     options(head, known.kv_heads);
     const evicted = found.kept.filter((share) => share === 0).length;
+    const fading = found.kept.filter((share) => share > 0 && share < 0.5).length;
     const share = found.tokens_seen ? found.tokens_kept / found.tokens_seen : 0;
     summary.textContent = `${found.policy}${found.budget ? `, budget ${count(found.budget)}` : ""}: ${count(found.tokens_seen)} tokens seen, `
-      + `${count(found.tokens_kept)} kept a head (${percent(share)}), ${count(evicted)} evicted by all.`
+      + `${count(found.tokens_kept)} kept a head (${percent(share)}), ${count(evicted)} evicted by all`
+      + `${fading ? `, ${count(fading)} by most` : ""}.`
       + (found.scored_by === null ? " This policy measures no attention." : "");
     bar.value = share;
     const follow = text.scrollHeight - text.scrollTop - text.clientHeight < 40;

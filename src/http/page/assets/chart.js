@@ -5,17 +5,21 @@ import { number } from "./format.js";
 
 const WIDTH = 640;
 const HEIGHT = 200;
-const LEFT = 56;
+const LEFT = 64;
 const RIGHT = 12;
 const TOP = 10;
 const BELOW = 24;
 /** Points that are drawn of a line at most. */
 const MOST = 600;
 
-/** Round values from `low` to `high`, about `wanted` of them. */
-export function ticks(low, high, wanted) {
+/** Round values from `low` to `high`, about `wanted` of them: whole ones of bytes or of things that are counted. */
+export function ticks(low, high, wanted, of = "") {
   if (!(high > low)) return [low];
-  const rough = (high - low) / wanted;
+  if (of === "bytes") {
+    const unit = 1024 ** Math.max(0, Math.floor(Math.log2(high / 2) / 10));
+    return ticks(low / unit, high / unit, wanted, unit === 1 ? "count" : "").map((value) => value * unit);
+  }
+  const rough = Math.max((high - low) / wanted, of === "count" ? 1 : 0);
   const scale = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((each) => each * scale).find((each) => each >= rough);
   const found = [];
@@ -43,10 +47,11 @@ export function thinned(points, most = MOST) {
 
 /**
  * A chart. `lines` are `{ name, points: [[x, y]], kind }`, the kind a class of colour (`a` to `f`), dots where `dots` is set.
- * `options`: `title`, `x` and `y` write values, `zero` has the axis begin at 0, `most` is its least end.
+ * `options`: `title`, `x` and `y` write values, `of` is what ticks count (see `ticks`), `zero` has the axis begin at 0, `most`
+ * is its least end, `from` where the other begins at the latest.
  */
 export function chart(lines, options = {}) {
-  const { title, x = number, y = number, zero = false, most } = options;
+  const { title, x = number, y = number, of = "", zero = false, most, from } = options;
   const drawn = lines.map((line) => ({ ...line, points: thinned(line.points.filter(([a, b]) => Number.isFinite(a) && Number.isFinite(b))) }))
     .filter((line) => line.points.length > 0);
   const last = drawn.map((line) => `${line.name} ${y(line.points.at(-1)[1])}`).join(", ");
@@ -60,7 +65,7 @@ export function chart(lines, options = {}) {
   const all = drawn.flatMap((line) => line.points);
   const xs = all.map(([value]) => value);
   const ys = all.map(([, value]) => value);
-  let [x0, x1] = [Math.min(...xs), Math.max(...xs)];
+  let [x0, x1] = [Math.min(...xs, from ?? Infinity), Math.max(...xs)];
   let [y0, y1] = [zero ? 0 : Math.min(...ys), Math.max(...ys, most ?? -Infinity)];
   if (x1 === x0) { x0 -= 1; x1 += 1; }
   if (y1 === y0) { y1 += Math.abs(y1) * 0.1 || 1; if (!zero) y0 -= Math.abs(y0) * 0.1 || 1; }
@@ -68,12 +73,12 @@ export function chart(lines, options = {}) {
   const up = (value) => TOP + (1 - (value - y0) / (y1 - y0)) * (HEIGHT - TOP - BELOW);
   const at = (value) => value.toFixed(1);
   const area = s("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `${title ?? "Chart"}: ${last}` });
-  for (const value of ticks(y0, y1, 4)) {
+  for (const value of ticks(y0, y1, 4, of)) {
     area.append(s("line", { class: "grid", x1: LEFT, x2: WIDTH - RIGHT, y1: at(up(value)), y2: at(up(value)) }),
       s("text", { x: LEFT - 6, y: at(up(value) + 4), "text-anchor": "end" }, y(value)));
   }
-  for (const value of ticks(x0, x1, 5)) {
-    area.append(s("text", { x: at(across(value)), y: HEIGHT - 6, "text-anchor": "middle" }, x(value)));
+  for (const value of ticks(x0, x1, 5, x0 >= 0 && x1 <= 1 ? "" : "count")) {
+    area.append(s("text", { x: at(across(value)), y: HEIGHT - 6, "text-anchor": value === x1 ? "end" : "middle" }, x(value)));
   }
   for (const line of drawn) {
     const points = line.points.map(([a, b]) => `${at(across(a))},${at(up(b))}`);

@@ -33,6 +33,17 @@ export function s(tag, props, ...children) {
   return fill(document.createElementNS(SVG, tag), props, children);
 }
 
+/** Replaces what is in an element; absent children are left out, as in `h`. */
+export function put(element, ...children) {
+  element.replaceChildren();
+  fill(element, null, children);
+}
+
+/** The head of a table: names of columns, those of numbers at the right. */
+export function columns(texts, numbers) {
+  return h("thead", {}, h("tr", {}, texts.map((text) => h("th", { scope: "col", class: numbers.includes(text) ? "to-right" : undefined }, text))));
+}
+
 /** Tells those who cannot see the page. */
 export function say(text) {
   const status = document.getElementById("status");

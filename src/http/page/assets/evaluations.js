@@ -2,12 +2,14 @@
 
 import { advice, get } from "./api.js";
 import { chart } from "./chart.js";
-import { h } from "./dom.js";
+import { columns, h } from "./dom.js";
 import { number, percent, when } from "./format.js";
 
 /** What a task reports, first to last choice, and how it is called. */
 const METRICS = [["accuracy", "accuracy"], ["perplexity", "perplexity"], ["kl", "KL divergence from full attention, nats a token"],
   ["mean_nll", "negative log-likelihood, nats a token"]];
+
+const NUMBERS = ["Kept", "Length", "Depth", "Accuracy", "Perplexity", "NLL", "KL"];
 
 /**
  * The rows of one evaluation as charts: a task each, the mean of its figure over lengths and depths by the share of the
@@ -49,7 +51,7 @@ export function show(view, part) {
     },
   });
   view.replaceChildren(h("div", { class: "page" },
-    h("div", { class: "row spread wrap" }, h("h2", {}, "Evaluations"), h("label", { class: "row" }, h("span", { class: "dim" }, "Open a file"), input)),
+    h("div", { class: "row spread wrap" }, h("h2", {}, "Evaluations"), h("label", { class: "row wrap" }, h("span", { class: "dim" }, "Open a file"), input)),
     notice, list, detail));
 
   function draw(results) {
@@ -60,9 +62,9 @@ export function show(view, part) {
       h("h3", {}, results.model), h("p", { class: "dim" }, h("code", {}, results.command), ` · ${results.samples} samples a cell · version ${results.version}`),
       h("div", { class: "charts" }, charts(results.rows).map(({ task, metric, label, lines }) => chart(
         lines.map(({ policy, points }) => ({ name: policy, kind: kinds[policies.indexOf(policy) % kinds.length], points, dots: true })),
-        { title: `${task}: ${label}`, x: percent, y: metric === "accuracy" ? percent : number }))),
+        { title: `${task}: ${label}`, x: percent, from: 0, y: metric === "accuracy" ? percent : number, zero: metric === "accuracy", most: metric === "accuracy" ? 1 : undefined }))),
       h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Rows" }, h("table", {},
-        h("thead", {}, h("tr", {}, ["Task", "Policy", "Kept", "Length", "Depth", "Accuracy", "Perplexity", "NLL", "KL"].map((text) => h("th", { scope: "col" }, text)))),
+        columns(["Task", "Policy", ...NUMBERS], NUMBERS),
         h("tbody", {}, results.rows.map((row) => h("tr", {},
           h("th", { scope: "row" }, row.task), h("td", {}, row.policy),
           [percent(row.budget ?? 1), row.length ?? "–", percent(row.depth), percent(row.accuracy), number(row.perplexity), number(row.mean_nll), number(row.kl)]
@@ -90,7 +92,7 @@ export function show(view, part) {
       }
       const chosen = part ? decodeURIComponent(part) : data[0].id;
       list.replaceChildren(h("table", {},
-        h("thead", {}, h("tr", {}, ["Evaluation", "Model", "Tasks", "When"].map((text) => h("th", { scope: "col" }, text)))),
+        columns(["Evaluation", "Model", "Tasks", "When"], []),
         h("tbody", {}, data.map((each) => h("tr", { class: each.id === chosen ? "here" : "" },
           h("th", { scope: "row" }, h("a", { href: `#evaluations/${encodeURIComponent(each.id)}`, "aria-current": each.id === chosen ? "true" : undefined }, each.id)),
           h("td", {}, each.model), h("td", {}, each.tasks.join(", ")), h("td", {}, when(each.created)))))));

@@ -2,11 +2,13 @@
 
 import { advice, follow } from "./api.js";
 import { chart } from "./chart.js";
-import { h } from "./dom.js";
+import { columns, h } from "./dom.js";
 import { bytes, count, duration, percent } from "./format.js";
 
 /** Samples that are drawn. */
 const KEPT = 300;
+
+const NUMBERS = ["Running", "Waiting", "KV", "Weights", "Read", "Cached", "Generated"];
 
 const history = [];
 
@@ -68,14 +70,14 @@ export function show(view) {
     const ago = (value) => (value === 0 ? "now" : `${value.toFixed(0)} s`);
     charts.replaceChildren(
       chart([line("generated", "a", (each) => each.rate.generated), line("read", "b", (each) => each.rate.read)],
-        { title: "Tokens a second", x: ago, zero: true, y: (value) => count(value) }),
-      chart([line("KV cache", "a", (each) => each.report.kv.bytes)], { title: "Bytes of keys and values", x: ago, zero: true, y: bytes }),
+        { title: "Tokens a second", x: ago, from: -60, zero: true, most: 4, of: "count", y: (value) => count(value) }),
+      chart([line("KV cache", "a", (each) => each.report.kv.bytes)], { title: "Bytes of keys and values", x: ago, from: -60, zero: true, most: 1 << 20, of: "bytes", y: bytes }),
       chart([line("running", "a", (each) => each.report.models.reduce((total, model) => total + model.running, 0)),
         line("waiting", "b", (each) => each.report.models.reduce((total, model) => total + model.waiting, 0))],
-      { title: "Requests", x: ago, zero: true, most: 4, y: (value) => count(value) }),
-      chart([line("process", "a", (each) => each.report.machine?.process_bytes ?? NaN)], { title: "Memory of the process", x: ago, zero: true, y: bytes }));
+      { title: "Requests", x: ago, from: -60, zero: true, most: 4, of: "count", y: (value) => count(value) }),
+      chart([line("process", "a", (each) => each.report.machine?.process_bytes ?? NaN)], { title: "Memory of the process", x: ago, from: -60, zero: true, of: "bytes", y: bytes }));
     models.replaceChildren(report.models.length === 0 ? h("p", { class: "dim" }, "No model is loaded.") : h("table", {},
-      h("thead", {}, h("tr", {}, ["Model", "Running", "Waiting", "KV", "Weights", "Read", "Cached", "Generated"].map((text) => h("th", { scope: "col" }, text)))),
+      columns(["Model", ...NUMBERS], NUMBERS),
       h("tbody", {}, report.models.map((model) => h("tr", {},
         h("th", { scope: "row" }, model.name), [model.running, model.waiting].map((value) => h("td", { class: "to-right" }, count(value))),
         [model.kv_bytes, model.weight_bytes].map((value) => h("td", { class: "to-right" }, bytes(value))),

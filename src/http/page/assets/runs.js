@@ -2,7 +2,7 @@
 
 import { advice, follow, get, post } from "./api.js";
 import { chart } from "./chart.js";
-import { confirmed, dialog, field, h } from "./dom.js";
+import { columns, confirmed, dialog, field, h, put } from "./dom.js";
 import { count, duration, number, when } from "./format.js";
 
 /** Between two looks at the list: milliseconds. */
@@ -57,7 +57,7 @@ export function show(view, part) {
       return;
     }
     list.replaceChildren(h("table", {},
-      h("thead", {}, h("tr", {}, ["Run", "Stage", "Status", "Step", "Loss", "Best", "Updated"].map((text) => h("th", { scope: "col" }, text)))),
+      columns(["Run", "Stage", "Status", "Step", "Loss", "Best", "Updated"], ["Step", "Loss", "Best"]),
       h("tbody", {}, runs.map((run) => h("tr", { class: run.id === chosen ? "here" : "" },
         h("th", { scope: "row" }, h("a", { href: `#runs/${encodeURIComponent(run.id)}`, "aria-current": run.id === chosen ? "true" : undefined }, run.id)),
         h("td", {}, run.stage), h("td", {}, h("span", { class: `state ${run.status}` }, run.status)),
@@ -111,7 +111,7 @@ export function show(view, part) {
     charts.push(
       chart([{ name: "rate", kind: "c", points: curve(entries, "step", (entry) => entry.lr) }], { title: "Learning rate", x: step, zero: true }),
       chart([{ name: "norm", kind: "d", points: curve(entries, "step", (entry) => entry.grad_norm) }], { title: "Norm of the gradient", x: step, zero: true }),
-      chart([{ name: "pace", kind: "e", points: curve(entries, "step", (entry) => entry.tokens_per_s) }], { title: "Tokens a second", x: step, zero: true }));
+      chart([{ name: "pace", kind: "e", points: curve(entries, "step", (entry) => entry.tokens_per_s) }], { title: "Tokens a second", x: step, zero: true, of: "count", y: step }));
     const names = [...new Set(entries.flatMap((entry) => (entry.kind === "evaluation" ? Object.keys(entry.tasks ?? {}) : [])))];
     if (names.length) {
       charts.push(chart(names.slice(0, 6).map((name, index) => ({
@@ -119,7 +119,7 @@ export function show(view, part) {
       })), { title: "Tasks", x: step }));
     }
     const focused = document.activeElement?.dataset?.order;
-    detail.replaceChildren(
+    put(detail,
       h("div", { class: "row spread wrap" },
         h("h3", {}, chosen), h("div", { class: "row" }, (ORDERS[run.status] ?? []).map((order) =>
           h("button", { type: "button", data: { order }, onclick: () => steer(order) }, order[0].toUpperCase() + order.slice(1))))),
