@@ -99,12 +99,14 @@ fn the_page_in_a_browser() {
         recipes: vec![folder.path().to_owned()],
     });
     let daemon = Daemon::start(setup);
+    let locked = Daemon::start(Setup::fake(FakeSource::default()).key("right"));
     let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/page/page.mjs");
     let mut node = Command::new("node");
     node.arg(script)
         .arg(format!("http://{}", daemon.address))
         .arg(told("LLAMAHOME_BROWSER"))
-        .arg(told("LLAMAHOME_AXE"));
+        .arg(told("LLAMAHOME_AXE"))
+        .arg(format!("http://{}", locked.address));
     if let Some(only) = std::env::var_os("LLAMAHOME_PAGE_ONLY") {
         node.arg(only);
     }

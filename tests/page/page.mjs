@@ -1,4 +1,5 @@
-// The web page in a real browser. Arguments: the daemon's address, the browser's program, the file of axe-core.
+// The web page in a real browser. Arguments: the daemon's address, the browser's program, the file of axe-core, the address of a
+// daemon whose key is "right", and words of the cases to run, all if left out.
 // The daemon serves the model that counts letters (see tests/support/fake.rs) with runs that can be trained.
 
 import assert from "node:assert/strict";
@@ -6,7 +7,7 @@ import { readFile } from "node:fs/promises";
 
 import { Browser } from "./browser.mjs";
 
-const [address, program, axeFile] = process.argv.slice(2);
+const [address, program, axeFile, locked, only] = process.argv.slice(2);
 const axe = await readFile(axeFile, "utf8");
 const browser = await Browser.start(program);
 const cases = [];
@@ -55,12 +56,12 @@ async function faults(page) {
 }
 
 /** A fresh page that has nothing stored. */
-async function fresh(options) {
+async function fresh(options, where = address) {
   const page = await browser.open(null, options);
   opened.push(page);
-  await page.send("Storage.clearDataForOrigin", { origin: address, storageTypes: "all" });
-  await page.go(`${address}/`);
-  await page.until(() => document.getElementById("input") && document.getElementById("model").value, "the chat");
+  await page.send("Storage.clearDataForOrigin", { origin: where, storageTypes: "all" });
+  await page.go(`${where}/`);
+  await page.until((key) => document.getElementById("input") && (key || document.getElementById("model").value), "the chat", where === locked);
   return page;
 }
 
@@ -299,6 +300,25 @@ test("a training run is started, drawn as it goes, paused and stopped", async ()
   await clean(page);
 });
 
+test("a key is asked for, used, and gone with the tab", async () => {
+  const page = await fresh({}, locked);
+  await page.run(() => { location.hash = "models"; });
+  await page.until(() => /Enter the key/.test(document.querySelector(".notice.bad")?.textContent ?? ""), "what to do");
+  await page.click("#key");
+  await page.type("right");
+  await page.press("Enter");
+  await page.until(() => document.querySelector('.card[aria-label="fake"]'), "the models");
+  await page.run(() => { location.hash = "chat"; });
+  await page.until(() => document.getElementById("input"), "the chat");
+  await set(page, { max_tokens: "3" });
+  await ask(page, "a");
+  assert.deepEqual(await shown(page), ["a", "bcd"]);
+  assert.deepEqual(page.failed.filter((each) => !each.startsWith("401")), []);
+  const stored = await page.run(() => [sessionStorage.getItem("llamahome.key"), JSON.stringify({ ...localStorage })]);
+  assert.equal(stored[0], "right");
+  assert.ok(!stored[1].includes("right"));
+});
+
 test("evaluations are listed and drawn", async () => {
   const page = await fresh();
   await page.go(`${address}/?evaluations#evaluations`);
@@ -337,7 +357,6 @@ for (const dark of [false, true]) {
   });
 }
 
-const only = process.argv[5];
 let failures = 0;
 for (const [name, run] of cases) {
   if (only && !name.includes(only)) continue;
