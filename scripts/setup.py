@@ -5,7 +5,8 @@ Everything is unpacked once into a cache folder outside the clone ($LLAMAHOME_LI
 $XDG_CACHE_HOME/llamahome, else ~/.cache/llamahome) and linked from .deps/ in the clone, where
 .cargo/config.toml points. A libtorch of your own is used as it is: set LIBTORCH to its folder, or
 LIBTORCH_USE_PYTORCH=1 to take the one of the PyTorch that `python3` imports. With --clients, the Python client that a
-test talks to the daemon with is installed there, too.
+test talks to the daemon with is installed there, too. With --page, what the tests of the web page drive: a Chromium
+(that of LLAMAHOME_BROWSER or of the PATH, else Debian's, which is installed if this may) and axe-core.
 """
 
 import hashlib
@@ -20,6 +21,8 @@ from pathlib import Path
 
 TORCH = "2.13.0"
 OPENAI = "3.54.0"
+AXE = "4.14.1"
+BROWSERS = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"]
 DEPS = Path(__file__).resolve().parent.parent / ".deps"
 
 # requirement -> (sha256 of its wheel, platform tag pip is to ask for)
@@ -197,6 +200,41 @@ def openai_client():
     return script
 
 
+def browser():
+    """A Chromium that is installed, or Debian's."""
+    own = os.environ.get("LLAMAHOME_BROWSER")
+    if own:
+        return Path(own)
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found:
+        return Path(found)
+    if shutil.which("apt-get") is None or os.geteuid() != 0:
+        fail("the tests of the web page need Chromium or Chrome: install one, or set LLAMAHOME_BROWSER to its program")
+    say("installing Debian's chromium for the tests of the web page")
+    for command in (["update"], ["install", "--yes", "--no-install-recommends", "chromium"]):
+        if subprocess.run(["apt-get", "-qq", *command], stdout=subprocess.DEVNULL).returncode != 0:
+            fail(f"apt-get {' '.join(command)} failed")
+    return Path(shutil.which("chromium") or fail("apt-get installed no chromium"))
+
+
+def axe_core():
+    """The file of axe-core, which finds what keeps people from using a page."""
+    folder = cache_folder() / f"axe-core-{AXE}"
+    if not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix="axe-", dir=folder.parent))
+        try:
+            say(f"installing axe-core {AXE} for the tests of the web page")
+            command = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts",
+                       "--prefix", str(work), f"axe-core@{AXE}"]
+            if shutil.which("npm") is None or subprocess.run(command).returncode != 0:
+                fail(f"npm could not install axe-core {AXE}: are node and npm there, and the registry reachable?")
+            (work / "node_modules" / "axe-core").rename(folder)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+    return folder / "axe.min.js"
+
+
 def link(name, target):
     path = DEPS / name
     DEPS.mkdir(exist_ok=True)
@@ -212,3 +250,6 @@ if __name__ == "__main__":
     link("test-model.gguf", test_model())
     if "--clients" in sys.argv[1:]:
         link("openai-python", openai_client())
+    if "--page" in sys.argv[1:]:
+        link("browser", browser())
+        link("axe.js", axe_core())

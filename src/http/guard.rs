@@ -13,8 +13,8 @@ use super::keys::{Caller, Keys};
 use super::routes::label;
 use super::wire::ApiError;
 
-/// Routes that need no key: they say nothing but whether the process lives.
-pub(super) const OPEN: [&str; 2] = ["/health", "/ready"];
+/// Routes that need no key: they say nothing but whether the process lives, and how its page is drawn.
+pub(super) const OPEN: [&str; 4] = ["/health", "/ready", "/", "/page/{file}"];
 
 /// Routes that look into the engine, tell it what to hold, or steer training: they need a key of the scope `manage`.
 const MANAGE: [(Method, &str); 10] = [
@@ -77,7 +77,7 @@ impl Guard {
         if cross.is_some() && method == Method::OPTIONS && asks_first {
             return Ok(Pass::Preflight);
         }
-        if OPEN.contains(&path) {
+        if OPEN.contains(&label(path)) {
             return Ok(Pass::Open);
         }
         let caller = self.key(headers)?;

@@ -5,11 +5,14 @@ use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, Route};
 
 use super::wire::ApiError;
-use super::{chat, completion, debug, health, models, respond, runs, sessions, tokens};
+use super::{
+    chat, completion, debug, evaluations, health, models, monitor, page, respond, runs, sessions,
+    tokens,
+};
 
 /// All routes: method and path. `{id}` stands for a model's name, `{name}` for a session's, `{run}` for
 /// a run's.
-pub const ROUTES: [(&str, &str); 31] = [
+pub const ROUTES: [(&str, &str); 38] = [
     ("POST", "/v1/chat/completions"),
     ("POST", "/v1/completions"),
     ("GET", "/v1/models"),
@@ -24,6 +27,7 @@ pub const ROUTES: [(&str, &str); 31] = [
     ("GET", "/v1/sessions"),
     ("GET", "/v1/sessions/{name}"),
     ("DELETE", "/v1/sessions/{name}"),
+    ("GET", "/v1/sessions/{name}/kv"),
     ("POST", "/v1/sessions/{name}/fork"),
     ("POST", "/v1/sessions/{name}/save"),
     ("POST", "/v1/sessions/{name}/restore"),
@@ -36,12 +40,18 @@ pub const ROUTES: [(&str, &str); 31] = [
     ("POST", "/v1/runs/{run}/resume"),
     ("POST", "/v1/runs/{run}/stop"),
     ("POST", "/v1/runs/{run}/save"),
+    ("GET", "/v1/evaluations"),
+    ("GET", "/v1/evaluations/{id}"),
     ("POST", "/tokenize"),
     ("POST", "/detokenize"),
     ("POST", "/v1/debug/trace"),
+    ("GET", "/v1/monitor"),
+    ("GET", "/v1/monitor/events"),
     ("GET", "/metrics"),
     ("GET", "/health"),
     ("GET", "/ready"),
+    ("GET", "/"),
+    ("GET", "/page/{file}"),
 ];
 
 /// The route that a path belongs to; `other` for all that there is not, so that nobody can make up labels.
@@ -101,6 +111,7 @@ fn handler(method: &str, path: &str) -> Option<Route> {
         ("GET", "/v1/sessions") => web::get().to(sessions::list),
         ("GET", "/v1/sessions/{name}") => web::get().to(sessions::one),
         ("DELETE", "/v1/sessions/{name}") => web::delete().to(sessions::erase),
+        ("GET", "/v1/sessions/{name}/kv") => web::get().to(sessions::picture),
         ("POST", "/v1/sessions/{name}/fork") => web::post().to(sessions::fork),
         ("POST", "/v1/sessions/{name}/save") => web::post().to(sessions::save),
         ("POST", "/v1/sessions/{name}/restore") => web::post().to(sessions::restore),
@@ -113,12 +124,18 @@ fn handler(method: &str, path: &str) -> Option<Route> {
         ("POST", "/v1/runs/{run}/resume") => web::post().to(runs::resume),
         ("POST", "/v1/runs/{run}/stop") => web::post().to(runs::stop),
         ("POST", "/v1/runs/{run}/save") => web::post().to(runs::save),
+        ("GET", "/v1/evaluations") => web::get().to(evaluations::list),
+        ("GET", "/v1/evaluations/{id}") => web::get().to(evaluations::one),
         ("POST", "/tokenize") => web::post().to(tokens::tokenize),
         ("POST", "/detokenize") => web::post().to(tokens::detokenize),
         ("POST", "/v1/debug/trace") => web::post().to(debug::trace),
+        ("GET", "/v1/monitor") => web::get().to(monitor::newest),
+        ("GET", "/v1/monitor/events") => web::get().to(monitor::events),
         ("GET", "/metrics") => web::get().to(health::metrics),
         ("GET", "/health") => web::get().to(health::health),
         ("GET", "/ready") => web::get().to(health::ready),
+        ("GET", "/") => web::get().to(page::index),
+        ("GET", "/page/{file}") => web::get().to(page::file),
         _ => return None,
     })
 }
@@ -152,8 +169,9 @@ mod tests {
         assert_eq!(label("/v1/models/a/sleep"), "/v1/models/{id}/sleep");
         assert_eq!(label("/v1/sessions/a"), "/v1/sessions/{name}");
         assert_eq!(label("/v1/sessions/a/fork"), "/v1/sessions/{name}/fork");
+        assert_eq!(label("/page/chat.js"), "/page/{file}");
         for path in [
-            "/",
+            "/page/",
             "/v1/models/",
             "/v1/models/a/b",
             "/v1",

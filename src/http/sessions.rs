@@ -11,12 +11,21 @@ use super::serve::State;
 use super::wire::{ApiError, session_id};
 use super::{body, respond};
 use crate::ids::SessionId;
-use crate::runtime::{Held, ServedModel, SessionLine, Sessions};
+use crate::kv::{HeadChoice, KvShape};
+use crate::runtime::{Held, ServedModel, SessionLine, SessionPicture, Sessions};
+use crate::text::pieces;
 
 /// `?model=`.
 #[derive(Debug, Deserialize)]
 struct Which {
     model: Option<String>,
+}
+
+/// `?layer=` and `?head=`.
+#[derive(Debug, Deserialize)]
+struct Part {
+    layer: Option<usize>,
+    head: Option<usize>,
 }
 
 /// All that a model has.
@@ -27,6 +36,15 @@ pub(super) async fn list(state: Data<State>, req: HttpRequest) -> HttpResponse {
 /// One of them, with what was said.
 pub(super) async fn one(state: Data<State>, req: HttpRequest, name: Path<String>) -> HttpResponse {
     answer(shown(&state, &req, &name).await)
+}
+
+/// What the cache of one holds: `?layer=` and `?head=` for a part of it.
+pub(super) async fn picture(
+    state: Data<State>,
+    req: HttpRequest,
+    name: Path<String>,
+) -> HttpResponse {
+    answer(pictured(&state, &req, &name).await)
 }
 
 /// Forgets one.
@@ -80,6 +98,56 @@ async fn shown(state: &State, req: &HttpRequest, name: &str) -> Result<Value, Ap
     let name = session_id("session", name)?;
     let (sessions, model) = of(state, req).await?;
     show(sessions, &model, &name).await
+}
+
+async fn pictured(state: &State, req: &HttpRequest, name: &str) -> Result<Value, ApiError> {
+    let name = session_id("session", name)?;
+    let (sessions, model) = of(state, req).await?;
+    let which = heads(req, model.shape)?;
+    let SessionPicture {
+        picture,
+        tokens,
+        live,
+    } = sessions.picture(&model, &name, which).await?;
+    let texts = pieces(&model.tokenizer, &tokens);
+    let scores = picture.scores.as_ref();
+    Ok(json!({
+        "object": "session.kv",
+        "name": name,
+        "model": model.id,
+        "live": live,
+        "policy": picture.policy,
+        "budget": picture.budget,
+        "layers": picture.shape.0,
+        "kv_heads": picture.shape.1,
+        "layer": which.layer,
+        "head": which.head,
+        "tokens_seen": picture.seen(),
+        "tokens_kept": picture.held(),
+        "scored_by": scores.map(|(scored, _)| scored.name()),
+        "ids": tokens,
+        "texts": texts,
+        "kept": picture.kept,
+        "scores": scores.map(|(_, scores)| scores),
+    }))
+}
+
+/// The heads that are asked for, of those that the model has.
+fn heads(req: &HttpRequest, shape: KvShape) -> Result<HeadChoice, ApiError> {
+    let which = Query::<Part>::from_query(req.query_string())
+        .map_err(|error| ApiError::bad("layer", format!("or head cannot be read: {error}")))?;
+    for (name, asked, count) in [
+        ("layer", which.layer, shape.layers),
+        ("head", which.head, shape.kv_heads),
+    ] {
+        if asked.is_some_and(|number| number >= count) {
+            return Err(ApiError::bad(name, format!("is not below {count}")));
+        }
+    }
+    Ok(HeadChoice {
+        layer: which.layer,
+        head: which.head,
+    })
 }
 
 async fn erased(state: &State, req: &HttpRequest, name: &str) -> Result<Value, ApiError> {

@@ -4,6 +4,7 @@
 
 mod classes;
 pub mod parked;
+mod picture;
 pub mod policy;
 mod report;
 mod resolve;
@@ -15,6 +16,7 @@ mod summary;
 pub mod tree;
 
 pub use classes::ClassesFile;
+pub use picture::{HeadChoice, Picture, Scored};
 pub use policy::{
     BadPolicy, Fast, HeadClasses, HeadView, Hybrid, Need, Policy, Protect, QueryStats, Score,
     Select, Spread, When,

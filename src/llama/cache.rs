@@ -15,7 +15,10 @@ use super::node::Node;
 use super::reading::Reading;
 use super::rope::Rope;
 use crate::kv::policy::adaptive;
-use crate::kv::{Fast, HeadSlots, KvReport, KvShape, Policy, QueryStats, Spread, Summary, When};
+use crate::kv::{
+    Fast, HeadChoice, HeadSlots, KvReport, KvShape, Picture, Policy, QueryStats, Spread, Summary,
+    When,
+};
 use crate::sched::Phase;
 use crate::store::SpillFile;
 
@@ -579,6 +582,16 @@ impl SequenceCache {
     /// Gives back what only a running request has use for.
     pub(super) fn shrink(&mut self) {
         self.layers.iter_mut().flatten().for_each(HeadCache::shrink);
+    }
+
+    /// What the heads of `which` hold.
+    pub(super) fn picture(&self, which: HeadChoice) -> Picture {
+        let heads = self.layers.iter().enumerate().flat_map(|(layer, heads)| {
+            let heads = heads.iter().enumerate();
+            heads.filter_map(move |(head, cache)| which.has(layer, head).then_some(&cache.slots))
+        });
+        let shape = (self.shape.layers, self.shape.kv_heads);
+        Picture::draw(&self.policy, shape, self.seen, heads)
     }
 
     pub(super) fn report(&self) -> KvReport {

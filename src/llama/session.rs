@@ -12,7 +12,7 @@ use super::memory::KvMemory;
 use super::state::State;
 use crate::ids::{SeqId, SessionId};
 use crate::kv::parked::{Parcel, ParkError, Parked, Place as Whereabouts, Spill, Spilled};
-use crate::kv::{KvShape, Policy};
+use crate::kv::{HeadChoice, KvShape, Picture, Policy};
 use crate::sched::{ForwardError, SessionOrder, SessionReply, SessionReport};
 use crate::store::state_file::{self, Expect, Header, Sha256Hex, Shape};
 
@@ -120,6 +120,24 @@ impl Sessions {
         Ok(Arc::unwrap_or_clone(cache))
     }
 
+    /// What a parked cache holds: that of a sequence that gives way, or of a session.
+    pub(super) fn picture(
+        &mut self,
+        session: &SessionId,
+        open: Option<SeqId>,
+        which: HeadChoice,
+    ) -> Result<Picture, ForwardError> {
+        let keys = [open.map(paused_key), Some(session.to_string())];
+        for key in keys.into_iter().flatten() {
+            match self.parked.peek(&key) {
+                Ok(Some((cache, _))) => return Ok(cache.picture(which)),
+                Ok(None) => {}
+                Err(error) => return Err(failed(session, &error)),
+            }
+        }
+        Err(ForwardError::UnknownSession(session.clone()))
+    }
+
     /// Forgets the cache of a paused sequence that is over.
     pub(super) fn drop_paused(&mut self, seq: SeqId) {
         if let Err(error) = self.parked.erase(&paused_key(seq)) {
@@ -168,6 +186,17 @@ impl Sessions {
                 let (cache, notes) = self.saved.read(&path).map_err(|m| wrong(&session, m))?;
                 self.park(&session, cache)?;
                 Ok(SessionReply::Restored { notes })
+            }
+            SessionOrder::Picture {
+                session,
+                open,
+                which,
+            } => {
+                let picture = self.picture(&session, open, which)?;
+                Ok(SessionReply::Picture {
+                    picture,
+                    live: None,
+                })
             }
         }
     }

@@ -148,6 +148,9 @@ impl Answer {
     /// The text that a token adds.
     fn take(&mut self, token: TokenId) -> String {
         self.came = (self.came.0 + 1, Some(token));
+        if let Some(draft) = &mut self.draft {
+            draft.feed(&[token]);
+        }
         if self.stopped {
             return String::new();
         }

@@ -1,6 +1,6 @@
 //! Starting all actors, leaf first, and stopping them, root first.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -28,6 +28,7 @@ use super::watchdog::{Vitals, Watchdog};
 use crate::ids::ModelId;
 use crate::sample::StopMatcher;
 use crate::sched::{Busy, Request};
+use crate::store::Home;
 use crate::telemetry::{AuditLog, Metrics, Place, Record, Steps, Traces};
 use crate::{kv, sched};
 
@@ -75,6 +76,7 @@ struct Inner {
     steps: Steps,
     traces: Traces,
     kv_total: u64,
+    evaluations: PathBuf,
     _watchdog: Watchdog,
 }
 
@@ -94,6 +96,7 @@ pub fn boot(
     let sessions = Sessions::default();
     let (send, newest) = watch::channel(None);
     let (watchers, _) = broadcast::channel(WATCHED);
+    let evaluations = Home::at(&sections.folder).evaluations();
     let watched = Watched {
         interval: sections.runtime.monitor_interval.get(),
         folder: sections.folder,
@@ -157,6 +160,7 @@ pub fn boot(
         steps,
         traces: sections.traces,
         kv_total: total as u64,
+        evaluations,
     }))
 }
 
@@ -323,6 +327,16 @@ impl Runtime {
     /// The newest sample of the machine.
     pub fn newest_sample(&self) -> Snapshot {
         self.0.newest.borrow().clone()
+    }
+
+    /// The most bytes of KV cache that there may be.
+    pub fn kv_total(&self) -> u64 {
+        self.0.kv_total
+    }
+
+    /// The folder of kept results of evaluations.
+    pub fn evaluations(&self) -> &Path {
+        &self.0.evaluations
     }
 
     /// The `[runtime]` settings.

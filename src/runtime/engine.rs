@@ -25,7 +25,10 @@ use super::source::Builder;
 use super::worker::{Facts, Load, LoadFailure, SessionCall, Step, StepError, Unload};
 use crate::ids::SeqId;
 use crate::kv::tree::Miss;
-use crate::sched::{Busy, Drawn, Event, Failure, FinishReason, Limits, Scheduler, Stepped, Usage};
+use crate::sched::{
+    Busy, Drawn, Event, Failure, FinishReason, Limits, LiveTokens, Scheduler, SessionOrder,
+    SessionReply, Stepped, Usage,
+};
 use crate::telemetry::{Metrics, RequestLine, Stage, Steps};
 use crate::{kv, sched};
 
@@ -194,7 +197,8 @@ impl Engine {
     /// Hands on what is to be done with sessions. It is behind the step that parks what has ended, in the worker's
     /// mailbox too, so whoever was told of an end finds it parked.
     fn order_sessions(&mut self, ctx: &mut Context<Self>) {
-        for Parked { order, reply } in std::mem::take(&mut self.parked) {
+        for Parked { mut order, reply } in std::mem::take(&mut self.parked) {
+            let turn = self.turn_of(&mut order);
             let call = SessionCall {
                 model: self.parts.model.clone(),
                 order,
@@ -202,7 +206,10 @@ impl Engine {
             let life = self.life;
             let done = self.parts.worker.send(call).into_actor(self);
             ctx.spawn(done.map(move |outcome, engine, ctx| {
-                let outcome = outcome.unwrap_or_else(|gone| Err(worker_gone(gone)));
+                let mut outcome = outcome.unwrap_or_else(|gone| Err(worker_gone(gone)));
+                if let Ok(SessionReply::Picture { live, .. }) = &mut outcome {
+                    *live = turn;
+                }
                 let lost = match &outcome {
                     Err(error @ (StepError::Lost(_) | StepError::NotLoaded)) => Some(error.clone()),
                     _ => None,
@@ -216,6 +223,16 @@ impl Engine {
                 let _ = reply.send(outcome);
             }));
         }
+    }
+
+    /// Names the sequence that an order to look at a session is about, when a turn of it runs. Returns its tokens.
+    fn turn_of(&self, order: &mut SessionOrder) -> Option<LiveTokens> {
+        let SessionOrder::Picture { session, open, .. } = order else {
+            return None;
+        };
+        let (seq, live) = self.scheduler.turn_of(session)?;
+        *open = Some(seq);
+        Some(live)
     }
 
     /// Notes what a step takes along, before it is sent.

@@ -45,11 +45,12 @@ pub use disk::DiskModels;
 pub use keep_alive::{BadKeepAlive, KeepAlive};
 pub use load_state::{LoadState, ModelError, ModelEvent, ModelState, ReplicaState};
 pub use monitor::Snapshot;
-pub use parked::SessionLine;
+pub use parked::{SessionLine, SessionPicture};
 pub use prepare::{Ask, BadAsk};
 pub use remote::{BadRemote, KeyPlace, RemoteRule};
 pub use restart::Restart;
 pub use router::{Call, Load, Router, RouterKind, route};
+pub use routes::Computed;
 pub use rule::{BadRule, Keeping, ModelRule};
 pub use runs::{
     Following, RecipeSource, RunEvent, RunLine, RunList, RunLog, RunShown, Runs, RunsError,

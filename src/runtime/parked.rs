@@ -11,7 +11,8 @@ use super::replica::Replica;
 use super::served::ServedModel;
 use super::sessions::{SessionError, Sessions, Talk};
 use super::worker::StepError;
-use crate::ids::SessionId;
+use crate::ids::{SessionId, TokenId};
+use crate::kv::{HeadChoice, Picture};
 use crate::sched::{ForwardError, SessionOrder, SessionReply, SessionReport};
 use crate::text::Message;
 
@@ -27,6 +28,17 @@ pub struct SessionLine {
     pub turns: Option<usize>,
     /// When the last one was: seconds since 1970.
     pub updated: Option<u64>,
+}
+
+/// The cache of a session at one moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SessionPicture {
+    /// What it holds.
+    pub picture: Picture,
+    /// The tokens by position, as many as are known: of a cache that was saved by an older version, none.
+    pub tokens: Vec<TokenId>,
+    /// Whether a turn of it is under way.
+    pub live: bool,
 }
 
 impl Sessions {
@@ -84,6 +96,44 @@ impl Sessions {
             .ok_or_else(|| SessionError::Unknown(session.clone()))?;
         let talk = self.known(&model.id, session, true);
         Ok((line, talk.map(|talk| talk.messages)))
+    }
+
+    /// What the cache of one holds now: of a turn that is under way, else as the last one left it.
+    ///
+    /// # Errors
+    /// [`SessionError::Unknown`], also of a first turn that has not begun; or when the device was lost.
+    pub async fn picture(
+        &self,
+        model: &ServedModel,
+        session: &SessionId,
+        which: HeadChoice,
+    ) -> Result<SessionPicture, SessionError> {
+        let order = SessionOrder::Picture {
+            session: session.clone(),
+            open: None,
+            which,
+        };
+        let SessionReply::Picture { picture, live } =
+            obeyed(self.at(model, session)?, order).await?
+        else {
+            return Err(SessionError::Unknown(session.clone()));
+        };
+        // Behind the order: a turn that has ended meanwhile only adds to what the picture has.
+        let talk = self.known(&model.id, session, true);
+        let mut tokens = talk.map(|talk| talk.tokens).unwrap_or_default();
+        if let Some(live) = &live {
+            tokens.truncate(live.start);
+            match tokens.len() == live.start {
+                true => tokens.extend_from_slice(&live.tokens),
+                false => tokens.clear(),
+            }
+        }
+        tokens.truncate(picture.seen());
+        Ok(SessionPicture {
+            tokens,
+            live: live.is_some(),
+            picture,
+        })
     }
 
     /// Forgets one, its file too.

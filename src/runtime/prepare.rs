@@ -112,6 +112,7 @@ impl ServedModel {
         }
         let request = self.checked(ask, kept)?;
         draft.bound(request.policy.clone());
+        draft.feed(&request.prompt);
         Ok(request)
     }
 

@@ -40,13 +40,13 @@ pub struct EngineStatus {
 
 /// Tokens that an engine has computed since it was started.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Computed {
+pub struct Computed {
     /// Of prompts.
-    pub(super) read: u64,
+    pub read: u64,
     /// Of these, what a cache held.
-    pub(super) cached: u64,
+    pub cached: u64,
     /// Of answers.
-    pub(super) generated: u64,
+    pub generated: u64,
 }
 
 impl Computed {

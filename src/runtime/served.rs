@@ -104,7 +104,7 @@ impl ServedModel {
     }
 
     /// Tokens that its engines have computed.
-    pub(super) fn tokens(&self) -> Computed {
+    pub fn tokens(&self) -> Computed {
         self.replicas
             .iter()
             .map(|r| r.status.tokens())

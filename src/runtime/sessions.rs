@@ -29,6 +29,9 @@ pub struct Talk {
     pub messages: Vec<Message>,
     /// Tokens that the parked cache has seen.
     pub seen: usize,
+    /// Those tokens; empty when they are not known, as of a file that an older version wrote.
+    #[serde(default)]
+    pub tokens: Vec<TokenId>,
     /// The last token of the last reply, if it was drawn and not fed. A token that ended a text is none.
     pub pending: Option<TokenId>,
     /// How the cache is bounded: decided by the first turn.
@@ -44,6 +47,7 @@ impl Talk {
         Talk {
             messages: Vec::new(),
             seen: 0,
+            tokens: Vec::new(),
             pending: None,
             policy: None,
             turns: 0,
@@ -124,6 +128,7 @@ impl Sessions {
             talk: slot.talk.clone().unwrap_or_else(Talk::new),
             key,
             said: Vec::new(),
+            fed: Vec::new(),
         };
         Ok((draft, lost))
     }
@@ -168,13 +173,13 @@ impl Sessions {
     pub(super) fn known(&self, model: &ModelId, session: &SessionId, whole: bool) -> Option<Talk> {
         let slot = self.0.get(&(model.clone(), session.clone()))?;
         let talk = slot.talk.as_ref().filter(|_| !slot.lost)?;
-        let messages = if whole {
-            talk.messages.clone()
-        } else {
-            Vec::new()
+        let (messages, tokens) = match whole {
+            true => (talk.messages.clone(), talk.tokens.clone()),
+            false => (Vec::new(), Vec::new()),
         };
         Some(Talk {
             messages,
+            tokens,
             policy: talk.policy.clone(),
             ..*talk
         })
@@ -189,6 +194,8 @@ pub struct Draft {
     talk: Talk,
     /// Messages of this turn.
     said: Vec<Message>,
+    /// Tokens of this turn, as far as they are known.
+    fed: Vec<TokenId>,
 }
 
 impl Draft {
@@ -229,6 +236,11 @@ impl Draft {
         self.talk.policy = Some(policy);
     }
 
+    /// The tokens that the turn feeds, at its beginning, and each that it draws.
+    pub(super) fn feed(&mut self, tokens: &[TokenId]) {
+        self.fed.extend_from_slice(tokens);
+    }
+
     /// The turn was answered and its cache is being parked: `seen` are the tokens that it will have seen, `pending` the
     /// one that was drawn and not fed.
     pub fn commit(mut self, reply: String, seen: usize, pending: Option<TokenId>) {
@@ -237,6 +249,13 @@ impl Draft {
         if !self.said.is_empty() {
             talk.messages.append(&mut self.said);
             talk.messages.push(Message::new(Role::Assistant, reply));
+        }
+        // What is not known from the beginning is not known at all.
+        if talk.tokens.len() == talk.seen {
+            talk.tokens.append(&mut self.fed);
+            talk.tokens.truncate(seen);
+        } else {
+            talk.tokens.clear();
         }
         talk.seen = seen;
         talk.pending = pending;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::ids::{SeqId, SessionId, TokenId};
-use crate::kv::{HeadSlots, KvReport, KvShape, Policy};
+use crate::kv::{HeadSlots, KvReport, KvShape, Picture, Policy};
 
 use super::{
     Forward, ForwardError, Kept, MemoryReport, Origin, Outputs, Phase, Plan, Row, RowOutput,
@@ -332,6 +332,26 @@ impl Forward for FakeModel {
                     saved.ok_or_else(|| ForwardError::UnknownSession(session.clone()))?;
                 self.sessions.insert(session, kept);
                 Ok(SessionReply::Restored { notes })
+            }
+            SessionOrder::Picture {
+                session,
+                open,
+                which,
+            } => {
+                let open = open.and_then(|seq| {
+                    let paused = self.paused.get(&seq);
+                    self.sequences.get(&seq).or(paused)
+                });
+                let (policy, slots, seen) = match open {
+                    Some(held) => held.clone(),
+                    None => known(&session)?,
+                };
+                let heads = which.has(0, 0).then_some(&slots).into_iter();
+                let picture = Picture::draw(&policy, (1, 1), seen, heads);
+                Ok(SessionReply::Picture {
+                    picture,
+                    live: None,
+                })
             }
         }
     }

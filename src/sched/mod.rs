@@ -21,8 +21,8 @@ mod stepper;
 pub use fake::FakeModel;
 pub use memory::{BlockAccounts, Limits, Memory, NoRoom};
 pub use plan::{
-    Ended, Forward, ForwardError, Kept, MemoryReport, Open, Origin, Outputs, Phase, Plan, Row,
-    RowOutput, SessionOrder, SessionReply, SessionReport, Want,
+    Ended, Forward, ForwardError, Kept, LiveTokens, MemoryReport, Open, Origin, Outputs, Phase,
+    Plan, Row, RowOutput, SessionOrder, SessionReply, SessionReport, Want,
 };
 pub use progress::{BadProgress, Progress};
 pub use ranges::{BadRun, Mark, RangeTracker, Run};

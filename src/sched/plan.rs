@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::ids::{SeqId, SessionId, TokenId};
 use crate::kv::tree::Miss;
-use crate::kv::{KvReport, KvShape, Policy};
+use crate::kv::{HeadChoice, KvReport, KvShape, Picture, Policy};
 use crate::sample::SamplingParams;
 use serde::Serialize;
 
@@ -33,7 +33,7 @@ pub struct Row {
     pub tokens: Vec<TokenId>,
     /// The position of the first of them.
     pub start: usize,
-    /// Which logits to return.
+    /// HeadChoice logits to return.
     pub want: Want,
     /// What the tokens are: it decides what they are scored by, and when the cache is brought down to its budget.
     pub phase: Phase,
@@ -85,7 +85,7 @@ pub enum Origin {
 /// A sequence that is over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ended {
-    /// Which.
+    /// HeadChoice.
     pub seq: SeqId,
     /// The session that its cache is parked for; without one it is freed.
     pub park: Option<SessionId>,
@@ -97,7 +97,7 @@ impl From<SeqId> for Ended {
     }
 }
 
-/// Which logits of a row are wanted.
+/// HeadChoice logits of a row are wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Want {
     /// None: more of the prompt follows.
@@ -277,17 +277,26 @@ pub enum SessionOrder {
     },
     /// Write one to a file that outlives the process, with the caller's own notes.
     Save {
-        /// Which.
+        /// HeadChoice.
         session: SessionId,
         /// What the caller wants back with it.
         notes: String,
     },
     /// Read a saved one back.
     Restore(SessionId),
+    /// Say what the cache of one holds.
+    Picture {
+        /// HeadChoice.
+        session: SessionId,
+        /// The sequence that goes on with it, when one does: then it is that one's.
+        open: Option<SeqId>,
+        /// The heads to look at.
+        which: HeadChoice,
+    },
 }
 
 /// What came of a [`SessionOrder`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum SessionReply {
     /// Parked and saved sessions.
     Sessions(Vec<SessionReport>),
@@ -298,6 +307,22 @@ pub enum SessionReply {
         /// The notes.
         notes: String,
     },
+    /// What a cache holds.
+    Picture {
+        /// See there.
+        picture: Picture,
+        /// Of one that a sequence goes on with, the tokens of that sequence. The engine adds them.
+        live: Option<LiveTokens>,
+    },
+}
+
+/// The tokens of a sequence that runs: its prompt and what was drawn.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveTokens {
+    /// The position of the first.
+    pub start: usize,
+    /// The ids. The last ones may not have been fed yet.
+    pub tokens: Vec<TokenId>,
 }
 
 /// One parked session.

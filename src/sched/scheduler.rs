@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::ids::SeqId;
+use crate::ids::{SeqId, SessionId};
 
 use super::batch::{Batcher, Pace, Predictor, StepCost, batcher};
 use super::draft::STEP_TOKENS;
@@ -12,7 +12,7 @@ use super::priority::{Prioritizer, prioritizer};
 use super::request::{Busy, Event, Request};
 use super::sequence::Sequence;
 use super::stepper::Stepped;
-use super::{Config, Ended, Phase, PolicyKind, Row, Speculate};
+use super::{Config, Ended, LiveTokens, Phase, PolicyKind, Row, Speculate};
 
 /// Outputs that are expected of a request before any has ended.
 const FIRST_GUESS: f64 = 128.0;
@@ -307,6 +307,13 @@ impl Scheduler {
     /// Gives up leased bytes that no sequence has reserved, at most `wanted`. Returns how many.
     pub fn release(&mut self, wanted: usize) -> usize {
         self.memory.release(wanted)
+    }
+
+    /// The sequence that is a turn of this session and has begun, and its tokens so far.
+    pub fn turn_of(&self, session: &SessionId) -> Option<(SeqId, LiveTokens)> {
+        let mut started = self.running.iter().chain(&self.paused);
+        let turn = started.find(|sequence| sequence.is_turn_of(session))?;
+        Some((turn.id, turn.live()))
     }
 
     /// Requests that wait to be started.

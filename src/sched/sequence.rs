@@ -11,7 +11,7 @@ use super::priority::Candidate;
 use super::progress::{BadProgress, Progress};
 use super::request::{FinishReason, Request, Usage};
 use super::stepper::Drawn;
-use super::{Ended, Open, Origin, Phase, Row, Want};
+use super::{Ended, LiveTokens, Open, Origin, Phase, Row, Want};
 
 /// A request inside the scheduler.
 #[derive(Debug)]
@@ -211,6 +211,20 @@ impl Sequence {
     pub(super) fn continued(&self) -> Option<&SessionId> {
         let session = self.request.session.as_ref();
         session.filter(|s| s.seen > 0).map(|s| &s.session)
+    }
+
+    /// Whether it is a turn of this session.
+    pub(super) fn is_turn_of(&self, session: &SessionId) -> bool {
+        let own = self.request.session.as_ref();
+        own.is_some_and(|own| own.session == *session)
+    }
+
+    /// Its prompt and what was drawn, with the position of the first.
+    pub(super) fn live(&self) -> LiveTokens {
+        LiveTokens {
+            start: self.before(),
+            tokens: [self.request.prompt.as_slice(), &self.generated].concat(),
+        }
     }
 
     /// What becomes of its cache when it is over.

@@ -88,7 +88,12 @@ impl Home {
         self.root.join("runs")
     }
 
-    /// Makes the folder and all of the above but that of runs, readable by the user alone.
+    /// Results of evaluations, a file each; made with the first of them.
+    pub fn evaluations(&self) -> PathBuf {
+        self.root.join("evaluations")
+    }
+
+    /// Makes the folder and all of the above but those of runs and evaluations, readable by the user alone.
     ///
     /// # Errors
     /// If one cannot be made.

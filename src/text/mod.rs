@@ -42,7 +42,7 @@ mod vocab;
 pub use error::TextError;
 pub use message::{Message, Role};
 pub use spoken::Spoken;
-pub use stream::Detokenizer;
+pub use stream::{Detokenizer, pieces};
 pub use template::{ChatTemplate, EXTRA_ALLOWED, RenderOptions};
 pub use tokenizer::{Controls, MAX_TEXT_BYTES, Specials, Tokenizer};
 pub use train_bpe::{BpeSpec, TrainedTokenizer, train_bpe};

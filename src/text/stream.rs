@@ -51,6 +51,21 @@ impl Detokenizer {
     }
 }
 
+/// The text of each of the tokens of one sequence, control tokens by their names. A character that several tokens make
+/// is with the last of them.
+pub fn pieces(tokenizer: &Tokenizer, ids: &[TokenId]) -> Vec<String> {
+    let mut detokenizer = Detokenizer::new(tokenizer);
+    let piece = |&id: &TokenId| match tokenizer.is_special(id) {
+        true => {
+            let mut text = detokenizer.flush();
+            text.extend(tokenizer.id_to_token(id));
+            text
+        }
+        false => detokenizer.push(id),
+    };
+    ids.iter().map(piece).collect()
+}
+
 /// How many bytes are certain: all but an unfinished character at the end.
 fn certain_len(bytes: &[u8]) -> usize {
     let last = bytes.utf8_chunks().last();
@@ -111,6 +126,14 @@ mod tests {
         }
         assert_eq!(stream.flush(), "\u{fffd}");
         assert_eq!(stream.flush(), "");
+    }
+
+    #[test]
+    fn pieces_are_one_a_token_and_name_control_tokens() {
+        let tokenizer = tokenizer(false);
+        let ids = [257, 0xE6, 0x97, 0xA5, 0xE6, 259, 0x61];
+        let expected = [" the", "", "", "日", "", "\u{fffd}</s>", "a"];
+        assert_eq!(pieces(&tokenizer, &ids), expected);
     }
 
     fn id() -> impl Strategy<Value = TokenId> {

@@ -17,20 +17,21 @@ const TEXT: &str = "/v1/completions";
 fn every_route_asks_for_the_key() {
     let daemon = Daemon::start(Setup::fake(FakeSource::default()).key("right"));
     let unknown = [
-        ("GET", "/"),
+        ("GET", "/page"),
         ("POST", "/nowhere"),
         ("OPTIONS", "/v1/models"),
         ("DELETE", TEXT),
     ];
     for (method, path) in ROUTES.into_iter().chain(unknown) {
         let path = path.replace("{id}", "fake").replace("{name}", "s");
+        let path = path.replace("{file}", "main.js");
         let call = |key: Option<&str>| {
             let call = Call::new(daemon.address, method, &path);
             key.into_iter().fold(call, |call, key| {
                 call.header("Authorization", &format!("Bearer {key}"))
             })
         };
-        let open = matches!(path.as_str(), "/health" | "/ready");
+        let open = matches!(path.as_str(), "/health" | "/ready" | "/" | "/page/main.js");
         for key in [None, Some("wrong"), Some("righ"), Some("")] {
             let reply = call(key).send();
             assert_eq!(

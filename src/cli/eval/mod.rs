@@ -18,7 +18,7 @@ use super::host::Host;
 use super::{output, progress};
 use crate::config::Overrides;
 use crate::eval::{
-    FULL, Haystack, Results, Row, Table, Task, TaskSet, Wording, figures, gate, html,
+    FULL, Haystack, KeptResults, Results, Row, Table, Task, TaskSet, Wording, figures, gate, html,
 };
 use crate::kv::{self, Budget, KvChoice, Policy, PolicyKind};
 use crate::llama::LlamaForward;
@@ -260,6 +260,10 @@ fn bounded(global: &Global, args: &Args) -> Result<Exit> {
     };
     if let Some(folder) = &args.report {
         write_report(folder, &results)?;
+    }
+    let kept = KeptResults::new(host.home().evaluations()).keep(&results)?;
+    if !host.quiet() {
+        eprintln!("the results are kept as evaluation {kept}");
     }
     if args.json {
         output::json(&serde_json::to_value(&results)?)?;
