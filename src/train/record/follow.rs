@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::Entry;
@@ -15,6 +16,8 @@ pub struct Follow {
     path: PathBuf,
     /// Bytes of whole lines that were read.
     read: u64,
+    /// The file that they were read of: a log that is written anew is another one.
+    inode: Option<u64>,
     /// The time of the newest entry that was told, in seconds since 1970.
     told: f64,
     /// Whether entries up to `told` are left out, since the log was written anew.
@@ -27,14 +30,15 @@ impl Follow {
         Follow {
             path: path.to_owned(),
             read: 0,
+            inode: None,
             told: f64::NEG_INFINITY,
             again: false,
         }
     }
 
     /// The entries since the last call; call again until there are none. Lines that are no entries are left out. A log
-    /// that got shorter, as when a run goes on from a checkpoint, is read anew, and what is older than the newest that was
-    /// told is left out.
+    /// that was written anew, as when a run goes on from a checkpoint, is read anew, and what is older than the newest that
+    /// was told is left out.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -44,8 +48,10 @@ impl Follow {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(error),
         };
-        let length = file.metadata()?.len();
-        if length < self.read {
+        let about = file.metadata()?;
+        let length = about.len();
+        let before = self.inode.replace(about.ino());
+        if length < self.read || before.is_some_and(|inode| inode != about.ino()) {
             self.read = 0;
             self.again = true;
         }
@@ -130,11 +136,22 @@ mod tests {
         let (mut lines, dropped) = JsonLines::open(&path, Some(2)).unwrap();
         assert_eq!(dropped, 2);
         assert_eq!(steps(&mut follow), [0; 0]);
-        let Entry::Step(mut again) = step(3) else {
+        lines.write(&taken_again(3, 200.0)).unwrap();
+        assert_eq!(steps(&mut follow), [3]);
+        // Cut, and longer than before by the next look.
+        let (mut lines, dropped) = JsonLines::open(&path, Some(1)).unwrap();
+        assert_eq!(dropped, 2);
+        for at in 2..=6 {
+            lines.write(&taken_again(at, 300.0 + at as f64)).unwrap();
+        }
+        assert_eq!(steps(&mut follow), [2, 3, 4, 5, 6]);
+        assert_eq!(steps(&mut follow), [0; 0]);
+    }
+
+    fn taken_again(at: u64, time: f64) -> Entry {
+        let Entry::Step(again) = step(at) else {
             panic!("a step");
         };
-        again.time = 200.0;
-        lines.write(&Entry::Step(again)).unwrap();
-        assert_eq!(steps(&mut follow), [3]);
+        Entry::Step(Step { time, ..again })
     }
 }
