@@ -111,3 +111,59 @@ pub struct RunLog {
     /// Lines of the whole log that cannot be read.
     pub broken: usize,
 }
+
+impl RunLog {
+    /// The first `limit` entries of steps after `after`, and all others of the last one's step: who goes on after that step
+    /// misses none.
+    pub(super) fn part(log: Log, after: Option<u64>, limit: usize) -> RunLog {
+        let follows = |entry: &Entry| after.is_none_or(|after| entry.step() > after);
+        let mut left = log.entries.into_iter().filter(follows).peekable();
+        let mut data: Vec<Entry> = left.by_ref().take(limit).collect();
+        let last = data.last().map(Entry::step);
+        while let Some(entry) = left.next_if(|entry| Some(entry.step()) == last) {
+            data.push(entry);
+        }
+        RunLog {
+            object: "list",
+            has_more: left.peek().is_some(),
+            data,
+            broken: log.broken,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_a_log_never_tear_a_step_apart() {
+        let step = |step| {
+            Entry::Step(Step {
+                step,
+                ..Step::default()
+            })
+        };
+        let judged = |step| {
+            Entry::Evaluation(Evaluated {
+                step,
+                ..Evaluated::default()
+            })
+        };
+        let log = Log {
+            entries: vec![judged(0), step(1), step(2), judged(2), step(3)],
+            broken: 1,
+        };
+        for (after, limit, steps, more) in [
+            (None, 9, &[0, 1, 2, 2, 3][..], false),
+            (None, 3, &[0, 1, 2, 2], true),
+            (Some(0), 1, &[1], true),
+            (Some(2), 1, &[3], false),
+            (Some(3), 1, &[], false),
+        ] {
+            let part = RunLog::part(log.clone(), after, limit);
+            let told: Vec<u64> = part.data.iter().map(Entry::step).collect();
+            assert_eq!((&told[..], part.has_more, part.broken), (steps, more, 1));
+        }
+    }
+}

@@ -113,7 +113,8 @@ impl Runs {
         .await
     }
 
-    /// At most `limit` entries of a run's log that follow the step `after`; from the beginning without one.
+    /// The first `limit` entries of a run's log that follow the step `after`, and all others of the last one's step; from
+    /// the beginning without one.
     ///
     /// # Errors
     /// There is no such run, or its log cannot be read.
@@ -124,20 +125,7 @@ impl Runs {
         limit: usize,
     ) -> Result<RunLog, RunsError> {
         let folder = self.folder(id).await?;
-        blocking(move || {
-            let log = log_of(&folder)?;
-            let follows = |entry: &record::Entry| after.is_none_or(|after| entry.step() > after);
-            let mut data: Vec<_> = log.entries.into_iter().filter(follows).collect();
-            let has_more = data.len() > limit;
-            data.truncate(limit);
-            Ok(RunLog {
-                object: "list",
-                data,
-                has_more,
-                broken: log.broken,
-            })
-        })
-        .await
+        blocking(move || Ok(RunLog::part(log_of(&folder)?, after, limit))).await
     }
 
     /// Watches a run: from now on, or from what follows the step `after`.
