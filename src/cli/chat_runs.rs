@@ -10,7 +10,6 @@ use super::host::{self, Host};
 use super::output;
 use crate::runtime::{RecipeSource, RunLine, Runtime};
 use crate::train::progress;
-use crate::train::recipe;
 use crate::train::runs::Request;
 
 /// `/train`: begins a run in this process. `recipe` is a file, or the name of one in the folder of recipes.
@@ -25,16 +24,15 @@ pub(super) async fn train(
 ) -> Result<()> {
     let path = PathBuf::from(recipe);
     let source = match path.is_file() {
-        true => {
-            let loaded = recipe::load(&path, &set)?;
-            if let Some(base) = loaded.recipe.model.base_name().map(str::to_owned) {
-                let (library, quiet) = (host.library.clone(), host.quiet());
-                tokio::task::spawn_blocking(move || host::ensure(&library, &base, quiet)).await??;
-            }
-            RecipeSource::File(path)
-        }
+        true => RecipeSource::File(path),
         false => RecipeSource::Name(recipe.to_owned()),
     };
+    // Its model is pulled here, where that is seen; the runtime takes what is installed.
+    let loaded = source.load(&host.recipes(), &set)?;
+    if let Some(base) = loaded.recipe.model.base_name().map(str::to_owned) {
+        let (library, quiet) = (host.library.clone(), host.quiet());
+        tokio::task::spawn_blocking(move || host::ensure(&library, &base, quiet)).await??;
+    }
     let run = runtime.runs().start(source, set).await?;
     eprintln!("run {} begins; /runs {} shows how it goes", run.id, run.id);
     Ok(())

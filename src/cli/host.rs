@@ -123,7 +123,7 @@ impl Host {
             },
             training: Some(Training {
                 library: self.library.clone(),
-                recipes: vec![folder().join("train"), self.home().config().join("train")],
+                recipes: self.recipes(),
             }),
         };
         Ok(runtime::boot(
@@ -132,6 +132,11 @@ impl Host {
             audit,
             Metrics::new(),
         ))
+    }
+
+    /// The folders of recipes that can be named.
+    pub(super) fn recipes(&self) -> Vec<PathBuf> {
+        vec![folder().join("train"), self.home().config().join("train")]
     }
 
     /// Where traces go: as the settings say, or else the variable that all programs share.

@@ -29,12 +29,11 @@ impl RecipeSource {
         }
     }
 
-    /// Reads it, with `overrides`, each `key=value`.
-    pub(super) fn load(
-        &self,
-        folders: &[PathBuf],
-        overrides: &[String],
-    ) -> Result<Loaded, RunsError> {
+    /// Reads it, with `overrides`, each `key=value`; one that is named, from the first of `folders` that has it.
+    ///
+    /// # Errors
+    /// There is none of this name, or what is wrong with it.
+    pub fn load(&self, folders: &[PathBuf], overrides: &[String]) -> Result<Loaded, RunsError> {
         let loaded = match self {
             RecipeSource::Text(text) => recipe::parse("recipe.toml".as_ref(), text, overrides),
             RecipeSource::File(path) => recipe::load(path, overrides),
