@@ -427,3 +427,28 @@ fn without_a_home_nothing_is_trained() {
     let denied = Call::json(daemon.address, "/v1/runs", &body).send();
     assert_eq!(denied.status, 401);
 }
+
+#[test]
+fn posting_needs_a_key_that_may_manage() {
+    let place = Place::new();
+    let keys = place.path("keys.toml");
+    let text = "[[keys]]\nname = \"a\"\nkey = \"use-only\"\nscopes = [\"use\"]\n";
+    std::fs::write(&keys, text).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(&keys, mode).unwrap();
+    let mut setup = place.setup().key("all");
+    setup.http.keys_file = Some(keys);
+    let daemon = Daemon::start(setup);
+    let call = |method, path: &str, key| {
+        let call = Call::new(daemon.address, method, path);
+        call.header("Authorization", &format!("Bearer {key}"))
+            .send()
+    };
+    assert_eq!(call("GET", "/v1/runs", "use-only").status, 200);
+    for path in ["", "/a-1/pause", "/a-1/resume", "/a-1/stop", "/a-1/save"] {
+        let path = format!("/v1/runs{path}");
+        let denied = call("POST", &path, "use-only");
+        assert_eq!(denied.error().1, "scope_missing", "{path}");
+        assert_ne!(call("POST", &path, "all").status, 403, "{path}");
+    }
+}

@@ -40,9 +40,7 @@ impl Hand {
         let (send, orders) = mpsc::channel();
         let work = move || {
             give_way();
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.run(&orders))) {
-                self.failed(&format!("the run panicked: {}", message(&*panic)));
-            }
+            self.caught(|hand| hand.run(&orders));
             give_memory_back();
             self.tell(Told::Ended);
         };
@@ -50,6 +48,13 @@ impl Hand {
             .name("trainer".to_owned())
             .spawn(work)?;
         Ok(send)
+    }
+
+    /// Does `work`; a panic in it ends the run, and nothing else.
+    fn caught(&self, work: impl FnOnce(&Hand)) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(self))) {
+            self.failed(&format!("the run panicked: {}", message(&*panic)));
+        }
     }
 
     fn run(&self, orders: &mpsc::Receiver<Order>) {
@@ -137,5 +142,63 @@ fn give_way() {
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::setpriority_process(None, 19) {
         tracing::warn!(%error, "the priority of training cannot be lowered: it competes with requests");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        reason = "a test may panic"
+    )]
+    use std::path::Path;
+
+    use actix::{AsyncContext, Context};
+
+    use super::*;
+    use crate::store::{Catalog, Home, Library};
+    use crate::train::recipe;
+
+    #[test]
+    fn a_panic_ends_the_run_and_leaves_its_checkpoint() {
+        let place = tempfile::tempdir().unwrap();
+        let text: String = (0..300)
+            .map(|n| format!("The number {n} comes before {}. ", n + 1))
+            .collect();
+        let data = place.path().join("text.txt");
+        std::fs::write(&data, text).unwrap();
+        let text = format!(
+            "stage = \"pretrain\"\n[model]\ndepth = 1\naspect_ratio = 16\nhead_dim = 16\ncontext = 16\n\
+             [tokenizer]\nvocab_size = 300\n[data]\npath = {data:?}\n[batch]\nrows = 2\n[horizon]\nsteps = 9\n"
+        );
+        let loaded = recipe::parse(Path::new("a.toml"), &text, &[]).unwrap();
+        let home = Home::at(place.path().join("home"));
+        let folder = RunFolder::create(&home.runs(), &loaded.recipe, 1).unwrap();
+        let library = Library::new(home, Catalog::built_in().unwrap());
+        // Nobody listens: what is told is of no interest here.
+        let hand = Hand {
+            parts: Parts {
+                library,
+                models: Context::new().address(),
+                threads: 1,
+            },
+            folder: folder.clone(),
+            owner: Context::new().address(),
+        };
+        hand.caught(|hand| {
+            let (library, id) = (&hand.parts.library, hand.folder.id().as_str());
+            let mut trainer = Trainer::resume(library, id, 1, &mut |_| {}).unwrap();
+            trainer.step().unwrap();
+            trainer.save().unwrap();
+            trainer.step().unwrap();
+            panic!("out of order");
+        });
+        let state = folder.state().unwrap();
+        let reason = "the run panicked: out of order".to_owned();
+        assert_eq!((state.status, state.reason), (Status::Failed, Some(reason)));
+        assert!(!folder.is_locked().unwrap(), "it can be resumed");
+        assert_eq!(folder.checkpoints().last().unwrap().unwrap().step, 1);
     }
 }
