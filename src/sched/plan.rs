@@ -33,7 +33,7 @@ pub struct Row {
     pub tokens: Vec<TokenId>,
     /// The position of the first of them.
     pub start: usize,
-    /// HeadChoice logits to return.
+    /// Which logits to return.
     pub want: Want,
     /// What the tokens are: it decides what they are scored by, and when the cache is brought down to its budget.
     pub phase: Phase,
@@ -85,7 +85,7 @@ pub enum Origin {
 /// A sequence that is over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ended {
-    /// HeadChoice.
+    /// Which.
     pub seq: SeqId,
     /// The session that its cache is parked for; without one it is freed.
     pub park: Option<SessionId>,
@@ -97,7 +97,7 @@ impl From<SeqId> for Ended {
     }
 }
 
-/// HeadChoice logits of a row are wanted.
+/// Which logits of a row are wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Want {
     /// None: more of the prompt follows.
@@ -277,7 +277,7 @@ pub enum SessionOrder {
     },
     /// Write one to a file that outlives the process, with the caller's own notes.
     Save {
-        /// HeadChoice.
+        /// Which.
         session: SessionId,
         /// What the caller wants back with it.
         notes: String,
@@ -286,7 +286,7 @@ pub enum SessionOrder {
     Restore(SessionId),
     /// Say what the cache of one holds.
     Picture {
-        /// HeadChoice.
+        /// Which.
         session: SessionId,
         /// The sequence that goes on with it, when one does: then it is that one's.
         open: Option<SeqId>,
