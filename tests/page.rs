@@ -6,36 +6,9 @@ use std::time::Duration;
 
 use llamahome::eval::{KeptResults, Results, Row, Task};
 use llamahome::runtime::Training;
-use llamahome::store::{Catalog, Home, Library};
 
 mod support;
-use support::{Daemon, FakeSource, Setup};
-
-/// Small enough to take many steps a second, and endless.
-const RECIPE: &str = r#"
-stage = "pretrain"
-[model]
-depth = 1
-aspect_ratio = 16
-head_dim = 16
-tied = true
-context = 32
-[tokenizer]
-vocab_size = 300
-[data]
-path = "PATH"
-validation_split = 0.1
-[optim]
-lr = 3e-3
-[batch]
-rows = 2
-[horizon]
-steps = 100000
-[evaluation]
-every = 20
-[checkpoint]
-every = 1000000
-"#;
+use support::{Daemon, FakeSource, Place, Setup};
 
 fn results() -> Results {
     let mut rows = Vec::new();
@@ -74,20 +47,11 @@ fn told(name: &str) -> PathBuf {
 #[test]
 #[ignore = "needs Chromium, node and axe-core: see `make test`"]
 fn the_page_in_a_browser() {
-    let folder = tempfile::tempdir().unwrap();
-    let home = Home::at(folder.path().join("home"));
-    home.create().unwrap();
+    let place = Place::new();
+    let home = place.library.home();
     KeptResults::new(home.evaluations())
         .keep(&results())
         .unwrap();
-    let text: String = (0..300)
-        .map(|n| format!("The number {n} comes before the number {}. ", n + 1))
-        .collect();
-    let data = folder.path().join("text.txt");
-    std::fs::write(&data, text).unwrap();
-    let recipe = RECIPE.replace("PATH", data.to_str().unwrap());
-    std::fs::write(folder.path().join("tiny.toml"), recipe).unwrap();
-
     let mut setup = Setup::fake(FakeSource {
         delay: Duration::from_millis(15),
         ..FakeSource::default()
@@ -95,8 +59,8 @@ fn the_page_in_a_browser() {
     setup.sections.folder = home.root().to_owned();
     setup.sections.runtime.monitor_interval = "200ms".parse().unwrap();
     setup.sections.training = Some(Training {
-        library: Library::new(home, Catalog::built_in().unwrap()),
-        recipes: vec![folder.path().to_owned()],
+        library: place.library.clone(),
+        recipes: vec![place.path("recipes")],
     });
     let daemon = Daemon::start(setup);
     let locked = Daemon::start(Setup::fake(FakeSource::default()).key("right"));

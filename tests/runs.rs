@@ -10,57 +10,14 @@ use std::time::Duration;
 use llamahome::runtime::{
     LoadState, ModelError, RecipeSource, RunsError, Runtime, Sections, Training, boot,
 };
-use llamahome::store::{Catalog, Home, Library};
 use llamahome::telemetry::Metrics;
 use llamahome::train::recipe;
 use llamahome::train::runs::{Request, RunFolder, Status};
 use llamahome::train::trainer::footprint;
 use llamahome::units::ByteSize;
-use support::FakeSource;
-
-/// More steps than any of these tests waits for.
-const RECIPE: &str = r#"
-name = "tiny"
-stage = "pretrain"
-[model]
-depth = 1
-aspect_ratio = 16
-head_dim = 16
-context = 32
-[tokenizer]
-vocab_size = 300
-[data]
-path = "PATH"
-[batch]
-rows = 2
-[horizon]
-steps = 1000000
-[logging]
-every = 1
-"#;
-
-struct Place {
-    folder: tempfile::TempDir,
-    library: Library,
-}
+use support::{FakeSource, Place};
 
 impl Place {
-    fn new() -> Place {
-        let folder = tempfile::tempdir().unwrap();
-        let home = Home::at(folder.path().join("home"));
-        let text: String = (0..300)
-            .map(|n| format!("The number {n} comes before the number {}. ", n + 1))
-            .collect();
-        std::fs::write(folder.path().join("text.txt"), text).unwrap();
-        let library = Library::new(home, Catalog::built_in().unwrap());
-        Place { folder, library }
-    }
-
-    fn recipe(&self) -> String {
-        let path = self.folder.path().join("text.txt");
-        RECIPE.replace("PATH", path.to_str().unwrap())
-    }
-
     fn source(&self) -> RecipeSource {
         RecipeSource::Text(self.recipe())
     }

@@ -1,76 +1,18 @@
 //! Training runs, as clients start, watch and steer them.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use llamahome::runtime::Training;
-use llamahome::store::{Catalog, Home, Library};
 use llamahome::train::recipe;
 use llamahome::train::runs::{Request, RunFolder};
 use llamahome::train::trainer::Trainer;
 use llamahome::units::ByteSize;
 use serde_json::{Value, json};
 
-use crate::support::{Call, Daemon, FakeSource, Open, Setup};
-
-const RECIPE: &str = r#"
-stage = "pretrain"
-[model]
-depth = 1
-aspect_ratio = 16
-head_dim = 16
-tied = true
-context = 32
-[tokenizer]
-vocab_size = 300
-[data]
-path = "PATH"
-validation_split = 0.1
-[optim]
-lr = 3e-3
-[batch]
-rows = 2
-[horizon]
-steps = 100000
-[evaluation]
-every = 20
-[checkpoint]
-every = 1000000
-[logging]
-every = 1
-[export]
-name = "tiny"
-"#;
-
-struct Place {
-    folder: tempfile::TempDir,
-    library: Library,
-}
+use crate::support::{Call, Daemon, FakeSource, Open, Place, Setup};
 
 impl Place {
-    fn new() -> Place {
-        let folder = tempfile::tempdir().unwrap();
-        let home = Home::at(folder.path().join("home"));
-        home.create().unwrap();
-        let library = Library::new(home, Catalog::built_in().unwrap());
-        let place = Place { folder, library };
-        let text: String = (0..300)
-            .map(|n| format!("The number {n} comes before the number {}. ", n + 1))
-            .collect();
-        std::fs::write(place.path("text.txt"), text).unwrap();
-        std::fs::create_dir(place.path("recipes")).unwrap();
-        std::fs::write(place.path("recipes/tiny.toml"), place.recipe()).unwrap();
-        place
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn recipe(&self) -> String {
-        RECIPE.replace("PATH", self.path("text.txt").to_str().unwrap())
-    }
-
     fn setup(&self) -> Setup {
         let mut setup = Setup::fake(FakeSource::default());
         setup.sections.training = Some(Training {

@@ -3,11 +3,14 @@
 
 mod client;
 mod fake;
+mod training;
 
 #[allow(unused_imports, reason = "each test binary uses a part")]
 pub use client::{Call, Open, Reply};
 #[allow(unused_imports, reason = "each test binary uses a part")]
 pub use fake::{CONTEXT, FakeSource, LETTER_A, VOCAB};
+#[allow(unused_imports, reason = "each test binary uses a part")]
+pub use training::Place;
 
 use std::future::IntoFuture;
 use std::net::SocketAddr;
