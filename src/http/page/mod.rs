@@ -56,6 +56,7 @@ static ASSETS: LazyLock<Vec<(Asset, String)>> = LazyLock::new(|| {
         "markdown.js": SCRIPT,
         "models.js": SCRIPT,
         "monitor.js": SCRIPT,
+        "notice.js": SCRIPT,
         "runs.js": SCRIPT,
         "settings.js": SCRIPT,
         "store.js": SCRIPT,
@@ -98,11 +99,10 @@ fn sent(req: &HttpRequest, name: &str) -> HttpResponse {
     };
     let known = req.headers().get(header::IF_NONE_MATCH);
     let known = known.and_then(|known| known.to_str().ok());
-    let mut response = match known {
-        Some(known) if known.split(',').any(|each| each.trim() == tag) => {
-            HttpResponse::NotModified()
-        }
-        _ => HttpResponse::Ok(),
+    let unchanged = known.is_some_and(|known| known.split(',').any(|each| each.trim() == tag));
+    let mut response = match unchanged {
+        true => HttpResponse::NotModified(),
+        false => HttpResponse::Ok(),
     };
     response
         .insert_header((header::CONTENT_TYPE, asset.kind))
@@ -115,9 +115,9 @@ fn sent(req: &HttpRequest, name: &str) -> HttpResponse {
         .insert_header((header::X_FRAME_OPTIONS, "DENY"))
         .insert_header(("cross-origin-opener-policy", "same-origin"))
         .insert_header(("cross-origin-resource-policy", "same-origin"));
-    match known {
-        Some(known) if known.split(',').any(|each| each.trim() == tag) => response.finish(),
-        _ => response.body(Bytes::from_static(asset.body)),
+    match unchanged {
+        true => response.finish(),
+        false => response.body(Bytes::from_static(asset.body)),
     }
 }
 

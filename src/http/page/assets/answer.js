@@ -13,9 +13,14 @@ function pause(milliseconds, signal) {
   });
 }
 
+/** How the settings bound the cache, as a session remembers it. */
+function bounds() {
+  return JSON.stringify(kv() ?? null);
+}
+
 /** Whether the session's cache has exactly what comes before the last message. */
 function goesOn(session, model, said) {
-  return session && session.model === model && session.kv === JSON.stringify(kv() ?? null)
+  return session && session.model === model && session.kv === bounds()
     && session.history === JSON.stringify(said.slice(0, -1));
 }
 
@@ -30,7 +35,7 @@ export function sessionFor(talk, model, said) {
   if (goesOn(talk.session, model, said)) return talk.session;
   forget(talk.session);
   const name = `page-${crypto.getRandomValues(new Uint32Array(2)).join("-")}`;
-  talk.session = { name, model, kv: JSON.stringify(kv() ?? null), history: null, begun: false };
+  talk.session = { name, model, kv: bounds(), history: null, begun: false };
   return talk.session;
 }
 

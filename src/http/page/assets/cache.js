@@ -28,7 +28,6 @@ export function held(share) {
 /** A panel in `body`; `where` says which session to look at and whether it is being answered in. */
 export function cachePanel(body, where) {
   const which = { layer: "", head: "" };
-  let known = { layers: 0, kv_heads: 0 };
   let shown = [];
   let stopped = false;
   let timer = null;
@@ -76,9 +75,8 @@ export function cachePanel(body, where) {
 
   function draw(found) {
     picture = found;
-    known = found;
-    options(layer, known.layers);
-    options(head, known.kv_heads);
+    options(layer, found.layers);
+    options(head, found.kv_heads);
     const evicted = found.kept.filter((share) => share === 0).length;
     const fading = found.kept.filter((share) => share > 0 && share < 0.5).length;
     const share = found.tokens_seen ? found.tokens_kept / found.tokens_seen : 0;
@@ -138,7 +136,6 @@ export function cachePanel(body, where) {
   look();
   return {
     look,
-    live: look,
     stop() { stopped = true; clearTimeout(timer); },
   };
 }

@@ -1,11 +1,12 @@
 // The chat: conversations at the left, the chosen branch of one in the middle, settings or the cache at the right.
 
-import { h, say, dialog, confirmed, download } from "./dom.js";
+import { h, say, dialog, confirmed, copyButton, download } from "./dom.js";
 import { advice } from "./api.js";
 import { answer, figures, forget } from "./answer.js";
 import { cachePanel } from "./cache.js";
 import { markdown } from "./markdown.js";
 import { chosenModel } from "./models.js";
+import { alarm } from "./notice.js";
 import { change, panel as settingsPanel, settings } from "./settings.js";
 import * as store from "./store.js";
 import * as tree from "./tree.js";
@@ -266,7 +267,7 @@ async function reply(talk, parent) {
   drawList();
   drawLog(true);
   say("Answering");
-  cache?.live();
+  cache?.look();
   let due = null;
   const told = () => {
     due ??= setTimeout(() => { due = null; redraw(talk, node); }, REDRAW);
@@ -352,26 +353,19 @@ function message(node) {
     h("span", { class: "dim" }, `${index} / ${count}`),
     h("button", { type: "button", class: "quiet small", id: `turn-${node.id}-1`, "aria-label": "Next branch", disabled: index === count || !idle, onclick: by(1) }, "›"));
   if (state.editing === node.id) return editor(node);
-  const copy = h("button", {
-    type: "button", class: "quiet small",
-    onclick: async () => {
-      try { await navigator.clipboard.writeText(node.content); copy.textContent = "Copied"; } catch { copy.textContent = "Not allowed"; }
-      setTimeout(() => { copy.textContent = "Copy"; }, 1500);
-    },
-  }, "Copy");
   return h("li", { class: mine ? "message mine" : "message", data: { id: node.id } },
     h("h3", { class: "who" }, mine ? "You" : node.model || "Assistant"),
     h("div", { class: "body", id: `body-${node.id}` }, content(node)),
     node.stopped && h("p", { class: "notice" }, "Stopped."),
     (node.notices ?? []).map((text) => h("p", { class: "notice" }, text)),
-    node.error && h("p", { class: "notice bad", role: "alert" }, node.error.message,
+    node.error && alarm(node.error.message,
       node.error.code && h("code", {}, ` ${node.error.code}`), node.error.advice && h("span", {}, ` ${node.error.advice}`)),
     h("div", { class: "row wrap under" },
       branches,
       idle && mine && h("button", { type: "button", class: "quiet small", onclick: () => edit(node.id) }, "Edit"),
       idle && !mine && h("button", { type: "button", class: "quiet small", onclick: () => reply(state.talk, node.parent) }, "Regenerate"),
       idle && mine && last && h("button", { type: "button", class: "quiet small", onclick: () => reply(state.talk, node.id) }, "Answer"),
-      node.content && (idle || !last) && copy,
+      node.content && (idle || !last) && copyButton(node.content),
       !mine && h("span", { class: "dim figures" }, figures(node))));
 }
 

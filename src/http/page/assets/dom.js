@@ -72,6 +72,18 @@ export function confirmed(question, action) {
   });
 }
 
+/** A button that copies `text`, and says for a moment whether it could. */
+export function copyButton(text) {
+  const button = h("button", {
+    type: "button", class: "quiet small",
+    onclick: async () => {
+      try { await navigator.clipboard.writeText(text); button.textContent = "Copied"; } catch { button.textContent = "Not allowed"; }
+      setTimeout(() => { button.textContent = "Copy"; }, 1500);
+    },
+  }, "Copy");
+  return button;
+}
+
 /** A labelled field. */
 export function field(label, control, hint) {
   return h("label", { class: "field" }, h("span", {}, label), control, hint && h("small", {}, hint));

@@ -1,9 +1,10 @@
 // Evaluations: what bounding the cache costs, as measured by `llamahome eval`.
 
-import { advice, get } from "./api.js";
+import { get } from "./api.js";
 import { chart } from "./chart.js";
 import { columns, h } from "./dom.js";
 import { number, percent, when } from "./format.js";
+import { alarm, failure } from "./notice.js";
 
 /** What a task reports, first to last choice, and how it is called. */
 const METRICS = [["accuracy", "accuracy"], ["perplexity", "perplexity"], ["kl", "KL divergence from full attention, nats a token"],
@@ -46,7 +47,7 @@ export function show(view, part) {
         draw(JSON.parse(await input.files[0].text()));
         notice.replaceChildren();
       } catch (error) {
-        notice.replaceChildren(h("p", { class: "notice bad", role: "alert" }, `This is not a results.json of llamahome eval: ${error.message}`));
+        notice.replaceChildren(alarm(`This is not a results.json of llamahome eval: ${error.message}`));
       }
     },
   });
@@ -80,7 +81,7 @@ export function show(view, part) {
   }
 
   function failed(error) {
-    notice.replaceChildren(h("p", { class: "notice bad", role: "alert" }, error.message, " ", advice(error)));
+    notice.replaceChildren(failure(error));
   }
 
   async function refresh() {

@@ -1,6 +1,6 @@
 // Markdown to elements: the part of CommonMark that models write. Anything else, HTML too, stays text.
 
-import { h } from "./dom.js";
+import { copyButton, h } from "./dom.js";
 
 const SAFE = ["http:", "https:", "mailto:"];
 
@@ -148,20 +148,8 @@ function table(lines, from) {
 }
 
 function codeBlock(text, language) {
-  const copy = h("button", {
-    type: "button", class: "quiet small",
-    onclick: async () => {
-      try {
-        await navigator.clipboard.writeText(text);
-        copy.textContent = "Copied";
-      } catch {
-        copy.textContent = "Not allowed";
-      }
-      setTimeout(() => { copy.textContent = "Copy"; }, 1500);
-    },
-  }, "Copy");
   return h("div", { class: "code" },
-    h("div", { class: "row spread" }, h("span", { class: "dim" }, language || "text"), copy),
+    h("div", { class: "row spread" }, h("span", { class: "dim" }, language || "text"), copyButton(text)),
     h("pre", { tabindex: 0 }, h("code", {}, text)));
 }
 

@@ -3,6 +3,7 @@
 import { advice, follow, get, ndjson, onKey, post, Refusal } from "./api.js";
 import { confirmed, field, h, say } from "./dom.js";
 import { bytes, count, percent } from "./format.js";
+import { failure } from "./notice.js";
 import { change, settings } from "./settings.js";
 
 const known = new Map();
@@ -112,7 +113,7 @@ export function show(view) {
     try {
       await post(`/v1/models/${encodeURIComponent(model.id)}/${order}`);
     } catch (error) {
-      notice.replaceChildren(h("p", { class: "notice bad", role: "alert" }, error.message, " ", advice(error)));
+      notice.replaceChildren(failure(error));
     }
     refresh();
   }
@@ -131,7 +132,7 @@ export function show(view) {
   }
 
   const draw = () => {
-    if (trouble) notice.replaceChildren(h("p", { class: "notice bad", role: "alert" }, trouble.message, " ", advice(trouble)));
+    if (trouble) notice.replaceChildren(failure(trouble));
     const all = [...known.values()];
     list.replaceChildren(...(all.length ? all.map(card) : [h("p", { class: "dim" }, "No model is installed: pull one.")]));
   };

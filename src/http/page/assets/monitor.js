@@ -1,9 +1,10 @@
 // What the machine and the engines are doing, second by second.
 
-import { advice, follow } from "./api.js";
+import { follow } from "./api.js";
 import { chart } from "./chart.js";
 import { columns, h } from "./dom.js";
 import { bytes, count, duration, percent } from "./format.js";
+import { failure } from "./notice.js";
 
 /** Samples that are drawn. */
 const KEPT = 300;
@@ -85,6 +86,6 @@ export function show(view) {
   }
 
   follow("/v1/monitor/events", abort.signal, draw,
-    (error) => notice.replaceChildren(h("p", { class: "notice bad", role: "alert" }, error.message, " ", advice(error))));
+    (error) => notice.replaceChildren(failure(error)));
   return () => abort.abort();
 }

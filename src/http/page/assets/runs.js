@@ -1,9 +1,10 @@
 // Training runs: a list, and the curves of one as they grow.
 
-import { advice, follow, get, post } from "./api.js";
+import { follow, get, post } from "./api.js";
 import { chart } from "./chart.js";
 import { columns, confirmed, dialog, field, h, put } from "./dom.js";
 import { count, duration, number, when } from "./format.js";
+import { alarm, failure } from "./notice.js";
 
 /** Between two looks at the list: milliseconds. */
 const EVERY = 3000;
@@ -36,7 +37,7 @@ export function show(view, part) {
     h("div", { class: "row spread" }, h("h2", {}, "Training runs"), h("button", { type: "button", onclick: start }, "Start a run…")),
     notice, list, detail));
 
-  const failed = (error) => notice.replaceChildren(h("p", { class: "notice bad", role: "alert" }, error.message, " ", advice(error)));
+  const failed = (error) => notice.replaceChildren(failure(error));
 
   async function refresh() {
     clearTimeout(timer);
@@ -156,7 +157,7 @@ export function show(view, part) {
           box.close();
           location.hash = `#runs/${encodeURIComponent(run.id)}`;
         } catch (error) {
-          wrong.replaceChildren(h("p", { class: "notice bad", role: "alert" }, error.message, " ", error.code ? advice(error) : ""));
+          wrong.replaceChildren(error.code ? failure(error) : alarm(error.message));
         }
       },
     }, field("Recipe", recipe, "the name of a recipe, or one as TOML"),
