@@ -1,9 +1,8 @@
 //! `/v1/evaluations`: what was measured of models and kept in the home.
 
 use actix_web::HttpResponse;
-use actix_web::http::StatusCode;
 use actix_web::web::{Data, Path};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::generate::off_thread;
 use super::respond;
@@ -15,7 +14,7 @@ use crate::eval::{KeptError, KeptResults};
 pub(super) async fn list(state: Data<State>) -> HttpResponse {
     let kept = KeptResults::new(state.runtime.evaluations());
     let listed = off_thread(move || kept.list()).await;
-    answer(listed.and_then(|listed| {
+    respond::answer(listed.and_then(|listed| {
         let (lines, unreadable) = listed?;
         Ok(json!({ "object": "list", "data": lines, "unreadable": unreadable }))
     }))
@@ -25,14 +24,7 @@ pub(super) async fn list(state: Data<State>) -> HttpResponse {
 pub(super) async fn one(state: Data<State>, id: Path<String>) -> HttpResponse {
     let kept = KeptResults::new(state.runtime.evaluations());
     let read = off_thread(move || kept.read(&id)).await;
-    answer(read.and_then(|read| Ok(read?)))
-}
-
-fn answer(outcome: Result<Value, ApiError>) -> HttpResponse {
-    match outcome {
-        Ok(value) => respond::json(StatusCode::OK, &value),
-        Err(error) => respond::error(&error),
-    }
+    respond::answer(read.and_then(|read| Ok(read?)))
 }
 
 impl From<KeptError> for ApiError {

@@ -175,7 +175,13 @@ pub(super) async fn events(state: Data<State>) -> HttpResponse {
     // Before the states are asked for: a change between the two is told twice rather than not at all.
     let changes = state.runtime.watch();
     let watching = Watching {
-        ready: state.runtime.states().await.iter().map(frame).collect(),
+        ready: state
+            .runtime
+            .states()
+            .await
+            .iter()
+            .map(respond::event)
+            .collect(),
         over: state.runtime.draining(),
         runtime: state.runtime.clone(),
         changes,
@@ -207,20 +213,14 @@ impl Watching {
             }
             match tokio::time::timeout(KEEP_ALIVE, self.changes.recv()).await {
                 Err(_) => return Some(Bytes::from_static(b": waiting\n\n")),
-                Ok(Ok(ModelEvent::State(state))) => self.ready.push_back(frame(&state)),
+                Ok(Ok(ModelEvent::State(state))) => self.ready.push_back(respond::event(&state)),
                 Ok(Err(RecvError::Lagged(_))) => {
                     // Too slow to have seen every change: what is now is told instead.
                     let now = self.runtime.states().await;
-                    self.ready.extend(now.iter().map(frame));
+                    self.ready.extend(now.iter().map(respond::event));
                 }
                 Ok(Ok(ModelEvent::Closing) | Err(RecvError::Closed)) => self.over = true,
             }
         }
     }
-}
-
-fn frame(state: &ModelState) -> Bytes {
-    // Maps with text keys and plain values only: writing them cannot fail.
-    let json = serde_json::to_string(state).unwrap_or_default();
-    Bytes::from(format!("data: {json}\n\n"))
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use actix_web::http::StatusCode;
-use actix_web::web::{Bytes, Data, Query};
+use actix_web::web::{Data, Query};
 use actix_web::{HttpRequest, HttpResponse};
 use futures_util::stream;
 use serde::Deserialize;
@@ -43,8 +43,7 @@ pub(super) async fn events(state: Data<State>, req: HttpRequest) -> HttpResponse
         if state.runtime.draining() {
             return None;
         }
-        let frame = Bytes::from(format!("data: {}\n\n", report(&state)));
-        Some((frame, (state, true)))
+        Some((respond::event(&report(&state)), (state, true)))
     });
     respond::events(frames)
 }

@@ -8,12 +8,28 @@ use actix_web::web::Bytes;
 use actix_web::{HttpResponse, HttpResponseBuilder};
 use futures_util::{Stream, StreamExt};
 use serde::Serialize;
+use serde_json::Value;
 
 use super::wire::ApiError;
 
 /// A body in JSON.
 pub(super) fn json(status: StatusCode, body: &impl Serialize) -> HttpResponse {
     HttpResponseBuilder::new(status).json(body)
+}
+
+/// What came of a request that is answered with one value.
+pub(super) fn answer(outcome: Result<Value, ApiError>) -> HttpResponse {
+    match outcome {
+        Ok(value) => json(StatusCode::OK, &value),
+        Err(told) => error(&told),
+    }
+}
+
+/// A value as one server-sent event.
+pub(super) fn event(value: &impl Serialize) -> Bytes {
+    // Maps with text keys and plain values only: writing them cannot fail.
+    let json = serde_json::to_string(value).unwrap_or_default();
+    Bytes::from(format!("data: {json}\n\n"))
 }
 
 /// Server-sent events, as they come.

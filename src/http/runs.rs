@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::serve::State;
 use super::wire::ApiError;
 use super::{body, respond};
-use crate::runtime::{Following, RecipeSource, RunEvent, Runtime};
+use crate::runtime::{Following, RecipeSource, Runtime};
 use crate::train::runs::Request;
 
 /// Entries of a log unless a caller says how many.
@@ -28,7 +28,7 @@ struct Which {
 /// All runs in the daemon's home.
 pub(super) async fn list(state: Data<State>) -> HttpResponse {
     let found = state.runtime.runs().list().await;
-    answer(found.map_err(ApiError::from).map(|list| {
+    respond::answer(found.map_err(ApiError::from).map(|list| {
         let unreadable = list.unreadable.iter();
         let unreadable: Vec<Value> = unreadable
             .map(|(id, error)| json!({ "id": id, "error": error }))
@@ -40,12 +40,12 @@ pub(super) async fn list(state: Data<State>) -> HttpResponse {
 /// One of them.
 pub(super) async fn one(state: Data<State>, id: Path<String>) -> HttpResponse {
     let shown = state.runtime.runs().show(&id).await;
-    answer(shown.map_err(ApiError::from).map(|shown| json!(shown)))
+    respond::answer(shown.map_err(ApiError::from).map(|shown| json!(shown)))
 }
 
 /// Lines of its log.
 pub(super) async fn log(state: Data<State>, req: HttpRequest, id: Path<String>) -> HttpResponse {
-    answer(read(&state, &req, &id).await)
+    respond::answer(read(&state, &req, &id).await)
 }
 
 async fn read(state: &State, req: &HttpRequest, id: &str) -> Result<Value, ApiError> {
@@ -152,25 +152,14 @@ async fn frame(following: &mut Following, runtime: &Runtime) -> Option<Bytes> {
     if events.is_empty() {
         return Some(Bytes::from_static(b": waiting\n\n"));
     }
-    // Maps with text keys and plain values only: writing them cannot fail.
-    let json = |event: &RunEvent| serde_json::to_string(event).unwrap_or_default();
-    let frames = events
-        .iter()
-        .map(|event| format!("data: {}\n\n", json(event)));
-    Some(Bytes::from(frames.collect::<String>()))
+    let frames: Vec<Bytes> = events.iter().map(respond::event).collect();
+    Some(Bytes::from(frames.concat()))
 }
 
 fn which(req: &HttpRequest) -> Result<Which, ApiError> {
     let which = Query::<Which>::from_query(req.query_string());
     let which = which.map_err(|e| ApiError::bad("after_step", format!("cannot be read: {e}")))?;
     Ok(which.into_inner())
-}
-
-fn answer(outcome: Result<Value, ApiError>) -> HttpResponse {
-    match outcome {
-        Ok(value) => respond::json(StatusCode::OK, &value),
-        Err(error) => respond::error(&error),
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! `/v1/sessions`: conversations whose caches outlive their requests.
 
-use actix_web::http::StatusCode;
 use actix_web::web::{Data, Path, Payload, Query};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Deserialize;
@@ -30,12 +29,12 @@ struct Part {
 
 /// All that a model has.
 pub(super) async fn list(state: Data<State>, req: HttpRequest) -> HttpResponse {
-    answer(listed(&state, &req).await)
+    respond::answer(listed(&state, &req).await)
 }
 
 /// One of them, with what was said.
 pub(super) async fn one(state: Data<State>, req: HttpRequest, name: Path<String>) -> HttpResponse {
-    answer(shown(&state, &req, &name).await)
+    respond::answer(shown(&state, &req, &name).await)
 }
 
 /// What the cache of one holds: `?layer=` and `?head=` for a part of it.
@@ -44,7 +43,7 @@ pub(super) async fn picture(
     req: HttpRequest,
     name: Path<String>,
 ) -> HttpResponse {
-    answer(pictured(&state, &req, &name).await)
+    respond::answer(pictured(&state, &req, &name).await)
 }
 
 /// Forgets one.
@@ -53,7 +52,7 @@ pub(super) async fn erase(
     req: HttpRequest,
     name: Path<String>,
 ) -> HttpResponse {
-    answer(erased(&state, &req, &name).await)
+    respond::answer(erased(&state, &req, &name).await)
 }
 
 /// Copies one: `{"to": name}`.
@@ -63,12 +62,12 @@ pub(super) async fn fork(
     name: Path<String>,
     payload: Payload,
 ) -> HttpResponse {
-    answer(forked(&state, &req, &name, payload).await)
+    respond::answer(forked(&state, &req, &name, payload).await)
 }
 
 /// Writes one to a file.
 pub(super) async fn save(state: Data<State>, req: HttpRequest, name: Path<String>) -> HttpResponse {
-    answer(saved(&state, &req, &name).await)
+    respond::answer(saved(&state, &req, &name).await)
 }
 
 /// Reads one back.
@@ -77,14 +76,7 @@ pub(super) async fn restore(
     req: HttpRequest,
     name: Path<String>,
 ) -> HttpResponse {
-    answer(restored(&state, &req, &name).await)
-}
-
-fn answer(outcome: Result<Value, ApiError>) -> HttpResponse {
-    match outcome {
-        Ok(value) => respond::json(StatusCode::OK, &value),
-        Err(error) => respond::error(&error),
-    }
+    respond::answer(restored(&state, &req, &name).await)
 }
 
 async fn listed(state: &State, req: &HttpRequest) -> Result<Value, ApiError> {

@@ -7,7 +7,6 @@ use actix_web::HttpResponse;
 use actix_web::web::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::{self, LocalBoxStream, SelectAll};
-use serde::Serialize;
 
 use super::generate::{Job, Running, Telling, ids, totals};
 use super::logprobs::Teller;
@@ -123,7 +122,7 @@ impl Stream {
         }
         let mut choice = Choice::opening(endpoint, index);
         choice.prompt_token_ids = prompt;
-        let chunk = frame(&self.telling.envelope.chunk(choice));
+        let chunk = respond::event(&self.telling.envelope.chunk(choice));
         self.ready.push_back(chunk);
     }
 
@@ -140,7 +139,7 @@ impl Stream {
         let mut choice = Choice::piece(self.telling.envelope.endpoint(), index, text);
         choice.logprobs = self.telling.logprobs.then(|| state.teller.tell(tokens));
         choice.token_ids = self.telling.token_ids.then(|| ids(tokens));
-        let chunk = frame(&self.telling.envelope.chunk(choice));
+        let chunk = respond::event(&self.telling.envelope.chunk(choice));
         self.ready.push_back(chunk);
     }
 
@@ -150,7 +149,7 @@ impl Stream {
             choice.kv = Some(finish.kv.clone());
         }
         let timings = Timings::longest([&finish.usage].into_iter());
-        let chunk = frame(
+        let chunk = respond::event(
             &self
                 .telling
                 .envelope
@@ -178,7 +177,7 @@ impl Stream {
         if self.telling.include_usage {
             let (usage, timings) = totals(&finishes);
             let kv = finishes.first().map(|(_, finish)| finish.kv.clone());
-            let chunk = frame(&self.telling.envelope.counts(usage, kv, timings));
+            let chunk = respond::event(&self.telling.envelope.counts(usage, kv, timings));
             self.ready.push_back(chunk);
         }
         self.job.trail.answered();
@@ -190,7 +189,7 @@ impl Stream {
         self.job.trail.ended(error);
         // Dropping the other choices cancels them.
         self.pieces = SelectAll::new();
-        self.ready.push_back(frame(&error.body()));
+        self.ready.push_back(respond::event(&error.body()));
         self.end();
     }
 
@@ -199,10 +198,4 @@ impl Stream {
             .push_back(Bytes::from_static(b"data: [DONE]\n\n"));
         self.over = true;
     }
-}
-
-fn frame(value: &impl Serialize) -> Bytes {
-    // Maps with text keys and plain values only: writing them cannot fail.
-    let json = serde_json::to_string(value).unwrap_or_default();
-    Bytes::from(format!("data: {json}\n\n"))
 }

@@ -1,6 +1,5 @@
 //! Text to ids and back, as the models see it.
 
-use actix_web::http::StatusCode;
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::{Value, json};
@@ -17,7 +16,7 @@ pub(super) async fn tokenize(
     req: HttpRequest,
     payload: Payload,
 ) -> HttpResponse {
-    answer(encode(&state, &req, payload).await)
+    respond::answer(encode(&state, &req, payload).await)
 }
 
 /// `{"tokens": ids}` to their text, under the names `prompt` and `content`.
@@ -26,14 +25,7 @@ pub(super) async fn detokenize(
     req: HttpRequest,
     payload: Payload,
 ) -> HttpResponse {
-    answer(decode(&state, &req, payload).await)
-}
-
-fn answer(outcome: Result<Value, ApiError>) -> HttpResponse {
-    match outcome {
-        Ok(value) => respond::json(StatusCode::OK, &value),
-        Err(error) => respond::error(&error),
-    }
+    respond::answer(decode(&state, &req, payload).await)
 }
 
 async fn read(state: &State, req: &HttpRequest, payload: Payload) -> Result<Fields, ApiError> {
