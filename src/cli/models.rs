@@ -71,7 +71,7 @@ pub(super) fn pull(global: &Global, args: PullArgs) -> Result<Exit> {
         eprintln!(
             "{done} {}, {}",
             installed.id,
-            output::size(bytes(&installed))
+            output::size(installed.bytes())
         );
     }
     output::line(&installed.id)?;
@@ -137,7 +137,7 @@ pub(super) fn list(global: &Global, args: &ListArgs) -> Result<Exit> {
             let text = |text: Option<&String>| text.map_or("-", String::as_str).to_owned();
             [
                 model.id.to_string(),
-                output::size(bytes(model)),
+                output::size(model.bytes()),
                 text(manifest.map(|m| &m.pulled_at)),
                 text(manifest.map(|m| &m.source)),
             ]
@@ -152,24 +152,11 @@ fn entry(model: &Installed) -> Value {
     let manifest = model.manifest.as_ref();
     json!({
         "name": model.id,
-        "bytes": bytes(model),
+        "bytes": model.bytes(),
         "source": manifest.map(|m| &m.source),
         "pulled_at": manifest.map(|m| &m.pulled_at),
         "license": manifest.and_then(|m| m.license.as_ref()),
     })
-}
-
-/// The size of a model: as recorded, or what lies in its folder.
-fn bytes(model: &Installed) -> u64 {
-    if let Some(manifest) = &model.manifest {
-        return manifest.files.iter().map(|file| file.size).sum();
-    }
-    let entries = std::fs::read_dir(&model.path)
-        .into_iter()
-        .flatten()
-        .flatten();
-    let sizes = entries.filter_map(|entry| std::fs::metadata(entry.path()).ok());
-    sizes.map(|about| about.len()).sum()
 }
 
 /// The flags of `show`.

@@ -19,7 +19,7 @@ use super::limits::{self, Account, Permit};
 use super::respond;
 use super::routes::label;
 use super::serve::State;
-use super::wire::ApiError;
+use super::wire::{ApiError, Dialect};
 use crate::ids::RequestId;
 use crate::telemetry::{InFlight, Metrics};
 
@@ -45,6 +45,7 @@ pub(super) async fn edge(
         .unwrap_or_else(RequestId::random);
     // Not `req.path()`, which may spell a route with escapes that the router resolves.
     let path = req.match_info().as_str();
+    let dialect = Dialect::of(path);
     let mut count = Count::new(&state, label(path), &id);
     let mut extra = HeaderMap::new();
     if let Ok(value) = HeaderValue::from_str(id.as_str()) {
@@ -67,7 +68,7 @@ pub(super) async fn edge(
             429 => "rate_limited",
             _ => "forbidden",
         });
-        return Ok(count.track(req.into_response(respond::error(&error)), extra));
+        return Ok(count.track(req.into_response(respond::error_in(dialect, &error)), extra));
     }
     req.extensions_mut().insert(id);
     req.extensions_mut().insert(Deadline(deadline));
@@ -81,7 +82,7 @@ pub(super) async fn edge(
         Ok(Err(error)) => Err(error),
         Err(_) => {
             // The request is gone with the future that held it, so the answer goes out as an error.
-            let mut response = respond::error(&ApiError::timeout());
+            let mut response = respond::error_in(dialect, &ApiError::timeout());
             count.show(response.headers_mut());
             set(&mut response, extra);
             count.end(response.status().as_u16());

@@ -15,8 +15,8 @@ use super::respond;
 use super::serve::State;
 use super::settings::UnknownFields;
 use super::stream::{self, Stream};
-use super::trail::Trail;
-use super::wire::{ApiError, Choice, Endpoint, Envelope, Shared, Timings, UsageOut};
+use super::trail::{Asked, Trail};
+use super::wire::{ApiError, Choice, Dialect, Endpoint, Envelope, Shared, Timings, UsageOut};
 use crate::ids::{ModelId, RequestId, SessionId, TokenId};
 use crate::runtime::{self, Ask, Draft, Finish, Held, ServedModel, TokenPiece};
 use crate::sample::{SamplingParams, StopMatcher};
@@ -29,11 +29,12 @@ pub(super) struct Job {
     pub(super) deadline: Instant,
     pub(super) caller: Arc<Caller>,
     pub(super) trail: Trail,
+    dialect: Dialect,
 }
 
 impl Job {
     /// What `edge` has put beside the request.
-    pub(super) fn new(state: &State, req: &HttpRequest, endpoint: Endpoint) -> Self {
+    pub(super) fn new(state: &State, req: &HttpRequest, asked: impl Into<Asked>) -> Self {
         let id = req.extensions().get::<RequestId>().cloned();
         let id = id.unwrap_or_else(RequestId::random);
         let deadline = req
@@ -43,7 +44,14 @@ impl Job {
         let caller = req.extensions().get::<Arc<Caller>>().cloned();
         let caller = caller.unwrap_or_else(|| Arc::clone(state.guard.anybody()));
         Job {
-            trail: Trail::new(&state.runtime, id.clone(), endpoint, &caller, parent(req)),
+            trail: Trail::new(
+                &state.runtime,
+                id.clone(),
+                asked.into(),
+                &caller,
+                parent(req),
+            ),
+            dialect: Dialect::of(req.path()),
             id,
             caller,
             deadline: deadline.unwrap_or_else(|| Instant::now() + state.timeout),
@@ -53,7 +61,7 @@ impl Job {
     /// Answers with an error and ends the record.
     pub(super) fn refuse(mut self, error: ApiError) -> HttpResponse {
         self.trail.ended(&error);
-        respond::error(&error)
+        respond::error_in(self.dialect, &error)
     }
 
     /// Refuses what a body said that nobody reads, or tells developers of it.
@@ -189,7 +197,11 @@ pub(super) async fn answer(
 }
 
 /// Submits every choice; if one is refused, those before it are dropped and so cancelled.
-async fn start(state: &State, job: &Job, prepared: Prepared) -> Result<Vec<Running>, ApiError> {
+pub(super) async fn start(
+    state: &State,
+    job: &Job,
+    prepared: Prepared,
+) -> Result<Vec<Running>, ApiError> {
     let Prepared {
         model,
         prompts,

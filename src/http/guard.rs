@@ -16,8 +16,8 @@ use super::wire::ApiError;
 /// Routes that need no key: they say nothing but whether the process lives, and how its page is drawn.
 pub(super) const OPEN: [&str; 4] = ["/health", "/ready", "/", "/page/{file}"];
 
-/// Routes that look into the engine, tell it what to hold, or steer training: they need a key of the scope `manage`.
-const MANAGE: [(Method, &str); 10] = [
+/// Routes that look into the engine, tell it what to hold, change what is installed, or steer training: they need a key of the scope `manage`.
+const MANAGE: [(Method, &str); 13] = [
     (Method::POST, "/v1/models/{id}/load"),
     (Method::POST, "/v1/models/{id}/unload"),
     (Method::POST, "/v1/models/{id}/sleep"),
@@ -28,6 +28,9 @@ const MANAGE: [(Method, &str); 10] = [
     (Method::POST, "/v1/runs/{run}/resume"),
     (Method::POST, "/v1/runs/{run}/stop"),
     (Method::POST, "/v1/runs/{run}/save"),
+    (Method::POST, "/api/pull"),
+    (Method::DELETE, "/api/delete"),
+    (Method::POST, "/api/copy"),
 ];
 
 /// The rules of one server.

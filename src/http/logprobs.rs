@@ -32,11 +32,16 @@ impl Teller {
     pub(super) fn tell(&mut self, pieces: &[TokenPiece]) -> Logprobs {
         match self.endpoint {
             Endpoint::Chat => Logprobs::Chat {
-                content: pieces.iter().map(|piece| self.entry(piece)).collect(),
+                content: self.entries(pieces),
                 refusal: None,
             },
             Endpoint::Completion => self.lists(pieces),
         }
+    }
+
+    /// The next tokens, one entry each, as chats have them.
+    pub(super) fn entries(&self, pieces: &[TokenPiece]) -> Vec<ChatLogprob> {
+        pieces.iter().map(|piece| self.entry(piece)).collect()
     }
 
     fn entry(&self, piece: &TokenPiece) -> ChatLogprob {

@@ -1,4 +1,4 @@
-//! The APIs: OpenAI's chat and text completions, streamed and not, and what an operator asks of a daemon.
+//! The APIs: OpenAI's chat and text completions and Ollama's, streamed and not, and what an operator asks of a daemon.
 //!
 //! [`serve`] binds and hands back a [`Server`] to await. A request passes `edge` (its id, who may ask, how long it may
 //! take, what is counted), is read by `wire` into narrow types, becomes sequences in `generate`, and is told back by
@@ -34,6 +34,8 @@ mod limits;
 mod logprobs;
 mod models;
 mod monitor;
+mod narration;
+mod ollama;
 mod page;
 mod readiness;
 mod remote;

@@ -10,7 +10,7 @@ use futures_util::{Stream, StreamExt};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::wire::ApiError;
+use super::wire::{ApiError, Dialect};
 
 /// A body in JSON.
 pub(super) fn json(status: StatusCode, body: &impl Serialize) -> HttpResponse {
@@ -42,10 +42,32 @@ pub(super) fn events(frames: impl Stream<Item = Bytes> + 'static) -> HttpRespons
         .streaming(frames.map(Ok::<Bytes, Infallible>))
 }
 
-/// An error, with the headers that its status calls for.
+/// Lines of JSON, as they come (<https://github.com/ndjson/ndjson-spec>).
+pub(super) fn lines(lines: impl Stream<Item = Bytes> + 'static) -> HttpResponse {
+    HttpResponse::Ok()
+        .insert_header((header::CONTENT_TYPE, "application/x-ndjson"))
+        .insert_header((header::CACHE_CONTROL, "no-cache"))
+        .insert_header(("x-accel-buffering", "no"))
+        .streaming(lines.map(Ok::<Bytes, Infallible>))
+}
+
+/// One of the lines.
+pub(super) fn line(value: &impl Serialize) -> Bytes {
+    // Maps with text keys and plain values only: writing them cannot fail.
+    let mut json = serde_json::to_string(value).unwrap_or_default();
+    json.push('\n');
+    Bytes::from(json)
+}
+
+/// An error in OpenAI's shape, with the headers that its status calls for.
 pub(super) fn error(error: &ApiError) -> HttpResponse {
+    error_in(Dialect::OpenAi, error)
+}
+
+/// The same in the shape of an API.
+pub(super) fn error_in(dialect: Dialect, error: &ApiError) -> HttpResponse {
     let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = json(status, &error.body());
+    let mut response = json(status, &error.body_in(dialect));
     let headers = response.headers_mut();
     if let Some(seconds) = error.retry_after {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));

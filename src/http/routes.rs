@@ -4,15 +4,15 @@ use actix_web::http::header;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, Route};
 
-use super::wire::ApiError;
+use super::wire::{ApiError, Dialect};
 use super::{
-    chat, completion, debug, evaluations, health, models, monitor, page, respond, runs, sessions,
-    tokens,
+    chat, completion, debug, evaluations, health, models, monitor, ollama, page, respond, runs,
+    sessions, tokens,
 };
 
 /// All routes: method and path. `{id}` stands for a model's name, `{name}` for a session's, `{run}` for
 /// a run's.
-pub const ROUTES: [(&str, &str); 38] = [
+pub const ROUTES: [(&str, &str); 48] = [
     ("POST", "/v1/chat/completions"),
     ("POST", "/v1/completions"),
     ("GET", "/v1/models"),
@@ -52,6 +52,16 @@ pub const ROUTES: [(&str, &str); 38] = [
     ("GET", "/ready"),
     ("GET", "/"),
     ("GET", "/page/{file}"),
+    ("POST", "/api/generate"),
+    ("POST", "/api/chat"),
+    ("GET", "/api/tags"),
+    ("POST", "/api/show"),
+    ("GET", "/api/ps"),
+    ("POST", "/api/pull"),
+    ("DELETE", "/api/delete"),
+    ("POST", "/api/copy"),
+    ("GET", "/api/version"),
+    ("HEAD", "/"),
 ];
 
 /// The route that a path belongs to; `other` for all that there is not, so that nobody can make up labels.
@@ -89,7 +99,7 @@ pub(super) fn routes(app: &mut ServiceConfig) {
         let allowed = methods.join(", ");
         let only = move |_: HttpRequest| {
             let allowed = allowed.clone();
-            async move { wrong_method(&allowed) }
+            async move { wrong_method(Dialect::of(path), &allowed) }
         };
         app.service(resource.default_service(web::to(only)));
     }
@@ -136,18 +146,29 @@ fn handler(method: &str, path: &str) -> Option<Route> {
         ("GET", "/ready") => web::get().to(health::ready),
         ("GET", "/") => web::get().to(page::index),
         ("GET", "/page/{file}") => web::get().to(page::file),
+        ("POST", "/api/generate") => web::post().to(ollama::generate),
+        ("POST", "/api/chat") => web::post().to(ollama::chat),
+        ("GET", "/api/tags") => web::get().to(ollama::tags),
+        ("POST", "/api/show") => web::post().to(ollama::show),
+        ("GET", "/api/ps") => web::get().to(ollama::ps),
+        ("POST", "/api/pull") => web::post().to(ollama::pull),
+        ("DELETE", "/api/delete") => web::delete().to(ollama::delete),
+        ("POST", "/api/copy") => web::post().to(ollama::copy),
+        ("GET", "/api/version") => web::get().to(ollama::version),
+        ("HEAD", "/") => web::head().to(ollama::alive),
         _ => return None,
     })
 }
 
-async fn nowhere() -> HttpResponse {
+async fn nowhere(req: HttpRequest) -> HttpResponse {
     let text = "there is no such route: see GET /v1/models, POST /v1/chat/completions, POST /v1/completions";
-    respond::error(&ApiError::new(404, "unknown_route", text))
+    let dialect = Dialect::of(req.match_info().as_str());
+    respond::error_in(dialect, &ApiError::new(404, "unknown_route", text))
 }
 
-fn wrong_method(allowed: &str) -> HttpResponse {
+fn wrong_method(dialect: Dialect, allowed: &str) -> HttpResponse {
     let text = format!("this route is asked with {allowed}");
-    let mut response = respond::error(&ApiError::new(405, "method_not_allowed", text));
+    let mut response = respond::error_in(dialect, &ApiError::new(405, "method_not_allowed", text));
     if let Ok(allowed) = header::HeaderValue::from_str(allowed) {
         response.headers_mut().insert(header::ALLOW, allowed);
     }

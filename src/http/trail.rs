@@ -11,6 +11,27 @@ use crate::runtime::{Finish, Runtime};
 use crate::sched::FinishReason;
 use crate::telemetry::{Outcome, Record, RequestTrace, Stages, TraceParent};
 
+/// What is asked for, as records and traces name it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked {
+    /// The route.
+    pub(super) route: &'static str,
+    /// The operation, by OpenTelemetry's names for generative models.
+    pub(super) operation: &'static str,
+}
+
+impl From<Endpoint> for Asked {
+    fn from(endpoint: Endpoint) -> Self {
+        Asked {
+            route: endpoint.route(),
+            operation: match endpoint {
+                Endpoint::Chat => "chat",
+                Endpoint::Completion => "text_completion",
+            },
+        }
+    }
+}
+
 /// What is known so far. Dropped without an outcome, the client has left.
 pub(super) struct Trail {
     runtime: Runtime,
@@ -26,15 +47,11 @@ impl Trail {
     pub(super) fn new(
         runtime: &Runtime,
         request: RequestId,
-        endpoint: Endpoint,
+        asked: Asked,
         caller: &Caller,
         parent: TraceParent,
     ) -> Self {
-        let route = endpoint.route();
-        let operation = match endpoint {
-            Endpoint::Chat => "chat",
-            Endpoint::Completion => "text_completion",
-        };
+        let Asked { route, operation } = asked;
         let trace = runtime.traces().on().then(|| RequestTrace {
             parent,
             id: request.to_string(),

@@ -29,6 +29,7 @@ use crate::ids::ModelId;
 use crate::sample::StopMatcher;
 use crate::sched::{Busy, Request};
 use crate::store::Home;
+use crate::store::Library;
 use crate::telemetry::{AuditLog, Metrics, Place, Record, Steps, Traces};
 use crate::{kv, sched};
 
@@ -245,6 +246,11 @@ impl Runtime {
         // Listing reads a folder: not on this thread.
         let listing = tokio::task::spawn_blocking(move || source.names());
         listing.await.unwrap_or_default()
+    }
+
+    /// The models on disk; `None` when they come from elsewhere.
+    pub fn library(&self) -> Option<&Library> {
+        self.0.source.library()
     }
 
     /// All models that are loaded, loading, sleeping or failed.

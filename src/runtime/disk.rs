@@ -130,6 +130,10 @@ impl ModelSource for DiskModels {
         })
     }
 
+    fn library(&self) -> Option<&Library> {
+        Some(&self.library)
+    }
+
     fn progress(&self, id: &ModelId) -> Option<f64> {
         let model = self.opened.get(id)?.upgrade()?;
         let read = model.checkpoint.bytes_read() as f64;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::ids::{ModelId, TokenId};
 use crate::kv::KvShape;
 use crate::sched::Forward;
+use crate::store::Library;
 use crate::text::{ChatTemplate, Tokenizer};
 
 /// Makes the model on the worker's thread; called again after a worker was lost.
@@ -54,6 +55,11 @@ pub trait ModelSource: Send + Sync {
 
     /// How much of the model that is being loaded was read, from 0 to 1; `None` when that is not known.
     fn progress(&self, _model: &ModelId) -> Option<f64> {
+        None
+    }
+
+    /// The models on disk, where more can be pulled to and some removed; `None` when they come from elsewhere.
+    fn library(&self) -> Option<&Library> {
         None
     }
 }

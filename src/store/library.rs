@@ -14,7 +14,8 @@ use serde::Serialize;
 use super::catalog::Catalog;
 use super::checkpoint::Checkpoint;
 use super::error::closest;
-use super::manifest::Manifest;
+use super::home::create_private;
+use super::manifest::{self, Manifest};
 use super::pull::{self, Fetch, Progress, PullRequest};
 use super::{Home, Source, StoreError, disk};
 use crate::ids::ModelId;
@@ -258,12 +259,75 @@ impl Library {
         std::fs::remove_dir_all(&doomed).map_err(StoreError::io("remove", &doomed))
     }
 
+    /// Gives an installed model a second name. The weights lie on the disk once, and go with the last of their names.
+    ///
+    /// # Errors
+    /// If there is no such model, the name is taken or being pulled under, or the disk refuses.
+    pub fn copy(&self, from: &ModelId, to: &ModelId) -> Result<Installed, StoreError> {
+        let model = self.must_have(from)?;
+        if let Some(present) = self.at_id(to.clone())? {
+            let manifest = present.manifest.as_ref();
+            return Err(StoreError::Exists {
+                id: to.to_string(),
+                from: manifest
+                    .map_or("an unknown source", |m| &m.source)
+                    .to_owned(),
+            });
+        }
+        // Whoever takes the name meanwhile makes the rename at the end fail.
+        let _held = (pull::lock(&self.home, from)?, pull::lock(&self.home, to)?);
+        let target = self.home.models().join(to.as_str());
+        let draft = self
+            .home
+            .models()
+            .join(".partial")
+            .join(format!("{to}.copy"));
+        if draft.exists() {
+            std::fs::remove_dir_all(&draft).map_err(StoreError::io("remove", &draft))?;
+        }
+        create_private(&draft)?;
+        let list = std::fs::read_dir(&model.path).map_err(StoreError::io("list", &model.path))?;
+        for entry in list {
+            let path = entry.map_err(StoreError::io("list", &model.path))?.path();
+            let name = path.file_name().unwrap_or_default();
+            let place = draft.join(name);
+            // A manifest is written in place: each name has its own.
+            let linked = name != manifest::FILE && std::fs::hard_link(&path, &place).is_ok();
+            if !linked {
+                std::fs::copy(&path, &place).map_err(StoreError::io("copy", &path))?;
+                disk::sync(&place)?;
+            }
+        }
+        disk::sync(&draft)?;
+        std::fs::rename(&draft, &target).map_err(StoreError::io("move the model to", &target))?;
+        disk::sync(&self.home.models())?;
+        Ok(Installed {
+            id: to.clone(),
+            path: target,
+            manifest: model.manifest,
+        })
+    }
+
     fn must_have(&self, id: &ModelId) -> Result<Installed, StoreError> {
         self.at_id(id.clone())?
             .ok_or_else(|| StoreError::UnknownModel {
                 name: id.to_string(),
                 closest: self.hint(id.as_str()),
             })
+    }
+}
+
+impl Installed {
+    /// Bytes of its files: as recorded, or those that lie in its folder.
+    pub fn bytes(&self) -> u64 {
+        if let Some(manifest) = &self.manifest {
+            return manifest.bytes();
+        }
+        let entries = std::fs::read_dir(&self.path).into_iter().flatten();
+        let sizes = entries
+            .flatten()
+            .filter_map(|entry| std::fs::metadata(entry.path()).ok());
+        sizes.fold(0, |sum, about| sum.saturating_add(about.len()))
     }
 }
 

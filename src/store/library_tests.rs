@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use super::gguf::write::Writer;
 use super::library::FileState;
 use super::pull::hub::HubSettings;
-use super::{Catalog, DType, Fetch, Home, Installed, Library, PullRequest, Silent, StoreError};
+use super::{
+    Catalog, DType, Fetch, Home, Installed, Library, Progress, PullRequest, Silent, StoreError,
+};
 
 struct Bench {
     folder: tempfile::TempDir,
@@ -235,4 +237,67 @@ fn unknown_names_are_answered_with_what_to_do() {
         .find(&bench.path("tinier.gguf").display().to_string())
         .unwrap();
     assert_eq!(by_path.id.as_str(), "tinier");
+}
+
+#[test]
+fn a_second_name_shares_the_weights_and_outlives_the_first() {
+    let bench = bench("{}");
+    let first = bench
+        .pull(&write(&bench.path("tiny.gguf")), None, false)
+        .unwrap();
+    let second = "twin".parse().unwrap();
+    let copied = bench.library.copy(&first.id, &second).unwrap();
+    assert_eq!(bench.library.find("twin").unwrap(), copied);
+    assert_eq!(copied.manifest, first.manifest);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let inode = |path: &Path| std::fs::metadata(path).unwrap().ino();
+        let weights = |model: &Installed| inode(&model.path.join("tiny.gguf"));
+        let record = |model: &Installed| inode(&model.path.join("manifest.json"));
+        assert_eq!(weights(&first), weights(&copied));
+        assert_ne!(record(&first), record(&copied));
+    }
+    for to in ["twin", "tiny"] {
+        let error = bench.library.copy(&first.id, &to.parse().unwrap());
+        assert!(matches!(error, Err(StoreError::Exists { .. })), "{to}");
+    }
+    let missing = bench.library.copy(&"none".parse().unwrap(), &second);
+    assert!(matches!(missing, Err(StoreError::UnknownModel { .. })));
+    bench.library.remove(&first.id).unwrap();
+    assert!(bench.library.verify(&second).unwrap().is_whole());
+}
+
+/// Nobody waits for the pull after this many bytes.
+struct Impatient(u64);
+
+impl Progress for Impatient {
+    fn start(&mut self, _: &str, _: Option<u64>) {}
+    fn advance(&mut self, bytes_done: u64) {
+        self.0 = self.0.saturating_sub(bytes_done);
+    }
+    fn finish(&mut self) {}
+    fn cancelled(&self) -> bool {
+        self.0 == 0
+    }
+}
+
+#[test]
+fn a_pull_that_nobody_waits_for_stops_and_can_be_taken_up() {
+    let bench = bench("{}");
+    let file = write(&bench.path("tiny.gguf"));
+    let request = PullRequest {
+        source: file.parse().unwrap(),
+        id: None,
+        link: false,
+        pulled_at: "2026-01-01T00:00:00Z".into(),
+    };
+    let fetch = Fetch::from_env(|_| None);
+    let left = bench
+        .library
+        .pull(&fetch, &request, &mut Impatient(1))
+        .unwrap_err();
+    assert!(left.to_string().contains("nobody waits"), "{left}");
+    assert!(bench.library.list().unwrap().is_empty());
+    bench.pull(&file, None, false).unwrap();
 }

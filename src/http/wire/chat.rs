@@ -31,7 +31,8 @@ impl ChatAsk {
     }
 }
 
-fn logprobs(fields: &mut Fields) -> Result<Option<u8>, ApiError> {
+/// How many alternatives are told with each token; `None` tells no log-probabilities.
+pub(in crate::http) fn logprobs(fields: &mut Fields) -> Result<Option<u8>, ApiError> {
     let wanted = fields.flag("logprobs")?;
     let top = fields.count("top_logprobs")?;
     match top {

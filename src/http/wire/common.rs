@@ -85,7 +85,8 @@ impl Shared {
     }
 }
 
-fn keep_alive(fields: &mut Fields) -> Result<Option<KeepAlive>, ApiError> {
+/// How long the model is kept after the answer.
+pub(in crate::http) fn keep_alive(fields: &mut Fields) -> Result<Option<KeepAlive>, ApiError> {
     let Some(value) = fields.take("keep_alive") else {
         return Ok(None);
     };
@@ -95,7 +96,8 @@ fn keep_alive(fields: &mut Fields) -> Result<Option<KeepAlive>, ApiError> {
         .map_err(|_| wrong("keep_alive", &value, wanted))
 }
 
-fn priority(fields: &mut Fields) -> Result<i32, ApiError> {
+/// The class of a request.
+pub(in crate::http) fn priority(fields: &mut Fields) -> Result<i32, ApiError> {
     let Some(class) = fields.integer("priority")? else {
         return Ok(0);
     };
@@ -103,7 +105,8 @@ fn priority(fields: &mut Fields) -> Result<i32, ApiError> {
         .map_err(|_| ApiError::bad("priority", format!("is {class}, use a 32-bit number")))
 }
 
-fn deadline(fields: &mut Fields) -> Result<Option<Duration>, ApiError> {
+/// How soon the first token is wanted.
+pub(in crate::http) fn deadline(fields: &mut Fields) -> Result<Option<Duration>, ApiError> {
     match fields.count("deadline_ms")? {
         Some(0) => Err(ApiError::bad("deadline_ms", "is 0, use 1 or more")),
         wanted => Ok(wanted.map(|ms| Duration::from_millis(ms as u64))),
@@ -121,7 +124,8 @@ fn choices(fields: &mut Fields) -> Result<usize, ApiError> {
     }
 }
 
-fn session(fields: &mut Fields) -> Result<Option<SessionId>, ApiError> {
+/// The conversation to go on with.
+pub(in crate::http) fn session(fields: &mut Fields) -> Result<Option<SessionId>, ApiError> {
     let name = fields.string("session")?;
     name.map(|name| session_id("session", &name)).transpose()
 }
@@ -133,7 +137,8 @@ pub(in crate::http) fn session_id(param: &str, name: &str) -> Result<SessionId, 
     })
 }
 
-fn stop(fields: &mut Fields) -> Result<Vec<String>, ApiError> {
+/// Strings that end an answer: one, or a list.
+pub(in crate::http) fn stop(fields: &mut Fields) -> Result<Vec<String>, ApiError> {
     match fields.take("stop") {
         None => Ok(Vec::new()),
         Some(Value::String(stop)) => Ok(vec![stop]),
@@ -165,7 +170,8 @@ fn sampling(fields: &mut Fields) -> Result<RawSampling, ApiError> {
     })
 }
 
-fn seed(fields: &mut Fields) -> Result<Option<u64>, ApiError> {
+/// What fixes the draws.
+pub(in crate::http) fn seed(fields: &mut Fields) -> Result<Option<u64>, ApiError> {
     let Some(value) = fields.take("seed") else {
         return Ok(None);
     };
@@ -223,7 +229,8 @@ fn stream_options(fields: &mut Fields, stream: bool) -> Result<bool, ApiError> {
     }
 }
 
-fn kv(fields: &mut Fields) -> Result<KvChoice, ApiError> {
+/// How the KV cache is bounded.
+pub(in crate::http) fn kv(fields: &mut Fields) -> Result<KvChoice, ApiError> {
     match fields.take("kv") {
         None => Ok(KvChoice::default()),
         Some(value) => serde_json::from_value(value)

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::Dialect;
 use crate::runtime::{BadAsk, BadTurn, ModelError, RunsError, SessionError};
 use crate::sample::BadParam;
 use crate::sched::{Busy, Failure};
+use crate::store::StoreError;
 use crate::text::TextError;
 use crate::train::runs::RunError;
 
@@ -142,18 +144,40 @@ impl ApiError {
         }
     }
 
-    /// The body.
+    /// The body, in OpenAI's shape.
     pub(in crate::http) fn body(&self) -> Value {
-        let mut error = json!({
-            "message": self.message,
-            "type": self.kind(),
-            "param": self.param,
-            "code": self.code,
-        });
-        if let Some(detail) = self.detail {
-            detail.add_to(&mut error);
+        self.body_in(Dialect::OpenAi)
+    }
+
+    /// The body in the shape of an API. Ollama's has the message alone; code, parameter and numbers stand beside it.
+    pub(in crate::http) fn body_in(&self, dialect: Dialect) -> Value {
+        match dialect {
+            Dialect::OpenAi => {
+                let mut error = json!({
+                    "message": self.message,
+                    "type": self.kind(),
+                    "param": self.param,
+                    "code": self.code,
+                });
+                self.add_detail(&mut error);
+                json!({ "error": error })
+            }
+            Dialect::Ollama => {
+                let mut error = json!({
+                    "error": self.message,
+                    "code": self.code,
+                    "param": self.param,
+                });
+                self.add_detail(&mut error);
+                error
+            }
         }
-        json!({ "error": error })
+    }
+
+    fn add_detail(&self, error: &mut Value) {
+        if let Some(detail) = self.detail {
+            detail.add_to(error);
+        }
     }
 }
 
@@ -271,6 +295,29 @@ impl From<RunsError> for ApiError {
     }
 }
 
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        let text = error.to_string();
+        match error {
+            StoreError::UnknownModel { .. } => {
+                ApiError::new(404, "model_not_found", text).about("model")
+            }
+            StoreError::BadSource { .. } => {
+                ApiError::new(400, "invalid_value", text).about("model")
+            }
+            StoreError::Exists { .. } => ApiError::new(409, "model_exists", text).about("model"),
+            StoreError::Busy { .. } => ApiError::new(409, "model_busy", text)
+                .retry(RETRY_BUSY)
+                .about("model"),
+            StoreError::Fetch { .. } | StoreError::Mismatch { .. } => {
+                ApiError::new(502, "pull_failed", text)
+            }
+            StoreError::NoRoom { .. } => ApiError::new(507, "no_room", text),
+            _ => ApiError::new(500, "store_failed", text),
+        }
+    }
+}
+
 impl From<Failure> for ApiError {
     fn from(failure: Failure) -> Self {
         let text = failure.to_string();
@@ -381,6 +428,15 @@ mod tests {
                 "{body}"
             );
         }
+    }
+
+    #[test]
+    fn ollama_is_told_the_message_alone_and_the_rest_beside_it() {
+        let error = ApiError::bad("options.seed", "is odd");
+        let told = json!({"error": "options.seed is odd", "code": "invalid_value", "param": "options.seed"});
+        assert_eq!(error.body_in(Dialect::Ollama), told);
+        let full = ApiError::full("full".to_owned(), 7, None).body_in(Dialect::Ollama);
+        assert_eq!(full["queue_position"], 7);
     }
 
     #[test]

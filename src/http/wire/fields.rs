@@ -19,6 +19,11 @@ impl Fields {
         }
     }
 
+    /// An object inside of a body.
+    pub(in crate::http) fn of(map: Map<String, Value>) -> Self {
+        Fields(map)
+    }
+
     /// A text that is left to be read.
     pub(in crate::http) fn text(&self, name: &str) -> Option<&str> {
         self.0.get(name).and_then(Value::as_str)
@@ -29,12 +34,12 @@ impl Fields {
         Value::Object(self.0.clone())
     }
 
-    pub(super) fn take(&mut self, name: &str) -> Option<Value> {
+    pub(in crate::http) fn take(&mut self, name: &str) -> Option<Value> {
         self.0.shift_remove(name).filter(|value| !value.is_null())
     }
 
     /// Whether a field is there and was not read yet.
-    pub(super) fn has(&self, name: &str) -> bool {
+    pub(in crate::http) fn has(&self, name: &str) -> bool {
         self.0.get(name).is_some_and(|value| !value.is_null())
     }
 
@@ -68,15 +73,15 @@ impl Fields {
         }
     }
 
-    pub(super) fn number(&mut self, name: &'static str) -> Result<Option<f32>, ApiError> {
+    pub(in crate::http) fn number(&mut self, name: &'static str) -> Result<Option<f32>, ApiError> {
         self.read(name, "a number", |value| value.as_f64().map(|x| x as f32))
     }
 
-    pub(super) fn integer(&mut self, name: &'static str) -> Result<Option<i64>, ApiError> {
+    pub(in crate::http) fn integer(&mut self, name: &'static str) -> Result<Option<i64>, ApiError> {
         self.read(name, "a whole number", Value::as_i64)
     }
 
-    pub(super) fn count(&mut self, name: &'static str) -> Result<Option<usize>, ApiError> {
+    pub(in crate::http) fn count(&mut self, name: &'static str) -> Result<Option<usize>, ApiError> {
         let whole = |value: &Value| usize::try_from(value.as_u64()?).ok();
         self.read(name, "a whole number from 0", whole)
     }
@@ -96,7 +101,7 @@ impl Fields {
     }
 
     /// Refuses a field that is known and not offered, unless its value asks for nothing.
-    pub(super) fn refuse(
+    pub(in crate::http) fn refuse(
         &mut self,
         name: &'static str,
         hint: &str,
@@ -142,7 +147,7 @@ pub(super) fn ids(name: &'static str, list: &[Value]) -> Result<Vec<u32>, ApiErr
 }
 
 /// The complaint about a value of the wrong type. Shows little of it: it may be a prompt.
-pub(super) fn wrong(name: &str, value: &Value, wanted: &str) -> ApiError {
+pub(in crate::http) fn wrong(name: &str, value: &Value, wanted: &str) -> ApiError {
     let found = match value {
         Value::Null => "null",
         Value::Bool(_) => "true or false",

@@ -2,11 +2,12 @@
 //! runtime, no clock.
 
 mod answer;
-mod chat;
-mod common;
+pub(super) mod chat;
+pub(super) mod common;
 mod completion;
+mod dialect;
 mod error;
-mod fields;
+pub(super) mod fields;
 mod logprobs;
 mod usage;
 
@@ -14,6 +15,7 @@ pub(super) use answer::{Choice, Endpoint, Envelope};
 pub(super) use chat::ChatAsk;
 pub(super) use common::{Shared, session_id};
 pub(super) use completion::{CompletionAsk, Prompt};
+pub(super) use dialect::Dialect;
 pub(super) use error::ApiError;
 pub(super) use fields::Fields;
 pub(super) use logprobs::{ByText, ChatLogprob, Logprobs, TopLogprob};

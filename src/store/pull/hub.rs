@@ -287,6 +287,9 @@ impl<'a> Hub<'a> {
             if after == file.size && outcome.is_ok() {
                 return Ok(());
             }
+            if progress.cancelled() {
+                return outcome;
+            }
             fruitless = if after > before { 0 } else { fruitless + 1 };
             if fruitless > self.settings.retries {
                 let broke = format!("{} broke off at {after} of {}", file.path, file.size);

@@ -119,6 +119,9 @@ pub(super) fn copy_all(
 ) -> std::io::Result<u64> {
     let mut run = vec![0u8; 1 << 18];
     loop {
+        if progress.cancelled() {
+            return Err(std::io::Error::other("nobody waits for it any more"));
+        }
         let count = reader.read(&mut run)?;
         if count == 0 {
             writer.flush()?;

@@ -8,6 +8,10 @@ pub trait Progress {
     fn advance(&mut self, bytes_done: u64);
     /// It is done.
     fn finish(&mut self);
+    /// Whether nobody waits for the pull any more: it stops, and a later one goes on from there.
+    fn cancelled(&self) -> bool {
+        false
+    }
 }
 
 /// Tells no one.
@@ -45,6 +49,10 @@ impl<'a> Monotone<'a> {
 
     pub(super) fn finish(&mut self) {
         self.inner.finish();
+    }
+
+    pub(super) fn cancelled(&self) -> bool {
+        self.inner.cancelled()
     }
 }
 

@@ -1,0 +1,142 @@
+//! One answer told in pieces, in the words of whichever API asked for it.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use actix_web::web::Bytes;
+use futures_util::stream::{self, LocalBoxStream};
+use futures_util::{Stream, StreamExt};
+
+use super::generate::{Job, Running};
+use super::trail::Trail;
+use super::wire::ApiError;
+use crate::runtime::{Finish, Held, Piece, TokenPiece};
+use crate::sched::Failure;
+
+/// How long a stream may be silent: proxies close one that is.
+pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// How an API tells one answer.
+pub(super) trait Narrator {
+    /// What comes before the answer.
+    fn open(&mut self) -> Vec<Bytes> {
+        Vec::new()
+    }
+
+    /// More text, and the tokens since the last piece; either may be empty.
+    fn piece(&mut self, text: String, tokens: &[TokenPiece]) -> Vec<Bytes>;
+
+    /// The end.
+    fn done(&mut self, finish: &Finish) -> Vec<Bytes>;
+
+    /// An error after the start: the status was sent long ago.
+    fn failed(&mut self, error: &ApiError) -> Vec<Bytes>;
+
+    /// What breaks a silence; `None` where nothing may.
+    fn waiting(&self) -> Option<Bytes> {
+        None
+    }
+}
+
+/// An answer under way. It owns its generation: dropping it ends the work.
+struct Narration<N> {
+    narrator: N,
+    job: Job,
+    pieces: LocalBoxStream<'static, Result<Piece, Failure>>,
+    /// Tokens that were recorded.
+    recorded: usize,
+    ready: VecDeque<Bytes>,
+    over: bool,
+    /// In use for as long as it is told from.
+    _model: Held,
+}
+
+/// The parts of an answer, as `narrator` tells them.
+pub(super) fn narrate(
+    narrator: impl Narrator + 'static,
+    running: Running,
+    model: Held,
+    job: Job,
+) -> impl Stream<Item = Bytes> + 'static {
+    let pieces = stream::unfold(running.answer, |mut answer| async move {
+        let piece = answer.next().await?;
+        Some((piece, answer))
+    });
+    let mut narration = Narration {
+        narrator,
+        job,
+        pieces: pieces.boxed_local(),
+        recorded: 0,
+        ready: VecDeque::new(),
+        over: false,
+        _model: model,
+    };
+    let opening = narration.narrator.open();
+    narration.ready.extend(opening);
+    stream::unfold(narration, |mut narration| async move {
+        let part = narration.next().await?;
+        Some((part, narration))
+    })
+}
+
+/// The whole of an answer, noted in its record.
+pub(super) async fn whole(
+    running: Running,
+    trail: &mut Trail,
+) -> Result<(String, Vec<TokenPiece>, Finish), ApiError> {
+    let (text, tokens, finish) = running.answer.collect().await?;
+    trail.generated(finish.usage.completion_tokens);
+    trail.finished(true, &finish);
+    trail.answered();
+    Ok((text, tokens, finish))
+}
+
+impl<N: Narrator> Narration<N> {
+    /// The next part; `None` at the end.
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            if let Some(part) = self.ready.pop_front() {
+                return Some(part);
+            }
+            if self.over {
+                return None;
+            }
+            let silent = Instant::now() + KEEP_ALIVE;
+            let until = silent.min(self.job.deadline);
+            // Only the wait is given up: what a generation has done is kept inside of it.
+            match tokio::time::timeout_at(until.into(), self.pieces.next()).await {
+                Err(_) if until < silent => self.fail(&ApiError::timeout()),
+                Err(_) => self.ready.extend(self.narrator.waiting()),
+                Ok(Some(Ok(Piece::Text { text, tokens }))) => {
+                    self.recorded += tokens.len();
+                    self.job.trail.generated(tokens.len());
+                    let parts = self.narrator.piece(text, &tokens);
+                    self.ready.extend(parts);
+                }
+                Ok(Some(Ok(Piece::Done(finish)))) => self.finish(&finish),
+                Ok(Some(Err(failure))) => self.fail(&failure.into()),
+                Ok(None) => self.over = true,
+            }
+        }
+    }
+
+    fn finish(&mut self, finish: &Finish) {
+        // The token that ends a text is counted and not told.
+        let untold = finish.usage.completion_tokens.saturating_sub(self.recorded);
+        self.job.trail.generated(untold);
+        self.job.trail.finished(true, finish);
+        self.job.trail.answered();
+        let parts = self.narrator.done(finish);
+        self.ready.extend(parts);
+        self.over = true;
+    }
+
+    fn fail(&mut self, error: &ApiError) {
+        self.job.trail.ended(error);
+        // Dropping the answer cancels it.
+        self.pieces = stream::empty().boxed_local();
+        let parts = self.narrator.failed(error);
+        self.ready.extend(parts);
+        self.over = true;
+    }
+}

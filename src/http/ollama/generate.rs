@@ -1,0 +1,230 @@
+//! `POST /api/generate` and `POST /api/chat`.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use actix_web::http::StatusCode;
+use actix_web::web::{Data, Payload};
+use actix_web::{HttpRequest, HttpResponse};
+
+use super::answer::Lines;
+use super::ask::{Ask, Route, Said};
+use super::name;
+use super::options::{Length, rename};
+use crate::http::generate::{Job, Prepared, begin, find_model, off_thread, start};
+use crate::http::logprobs::Teller;
+use crate::http::serve::State;
+use crate::http::trail::Asked;
+use crate::http::wire::{ApiError, Endpoint};
+use crate::http::{body, narration, respond};
+use crate::runtime::{BadAsk, Held, KeepAlive};
+use crate::text::RenderOptions;
+
+/// Answers a prompt.
+pub(in crate::http) async fn generate(
+    state: Data<State>,
+    req: HttpRequest,
+    payload: Payload,
+) -> HttpResponse {
+    answer(&state, &req, payload, Route::Generate).await
+}
+
+/// Answers a chat.
+pub(in crate::http) async fn chat(
+    state: Data<State>,
+    req: HttpRequest,
+    payload: Payload,
+) -> HttpResponse {
+    answer(&state, &req, payload, Route::Chat).await
+}
+
+impl From<Route> for Asked {
+    fn from(route: Route) -> Self {
+        let (route, operation) = match route {
+            Route::Generate => ("/api/generate", "text_completion"),
+            Route::Chat => ("/api/chat", "chat"),
+        };
+        Asked { route, operation }
+    }
+}
+
+async fn answer(state: &State, req: &HttpRequest, payload: Payload, route: Route) -> HttpResponse {
+    let began = Instant::now();
+    let mut job = Job::new(state, req, route);
+    let read = read(state, req, payload, route, &job).await;
+    let ask = match read {
+        Ok(ask) => ask,
+        Err(error) => return job.refuse(error),
+    };
+    let mut lines = Lines {
+        route,
+        model: ask.shared.model.clone().unwrap_or_default(),
+        began,
+        load: Duration::ZERO,
+        teller: None,
+    };
+    let outcome = match ask.said {
+        Said::Nothing => keep(state, &ask, &mut lines, &mut job).await,
+        Said::Chat(_) | Said::Raw(_) => match prepare(state, ask, &mut lines, &mut job).await {
+            Ok(prepared) => return told(state, job, prepared, lines).await,
+            Err(error) => Err(error),
+        },
+    };
+    outcome.unwrap_or_else(|error| job.refuse(named(route, error)))
+}
+
+async fn read(
+    state: &State,
+    req: &HttpRequest,
+    payload: Payload,
+    route: Route,
+    job: &Job,
+) -> Result<Ask, ApiError> {
+    let fields = body::json(req.headers(), payload, state.body_limit).await?;
+    let (ask, unknown) = Ask::read(route, fields)?;
+    job.unknown(state, &unknown)?;
+    Ok(ask)
+}
+
+/// The error with names that a client of the route knows.
+fn named(route: Route, error: ApiError) -> ApiError {
+    let error = match route {
+        Route::Generate => error,
+        Route::Chat => Endpoint::Chat.rename(error),
+    };
+    rename(error)
+}
+
+/// Loads a model that is asked nothing, or lets go of it when it is to be kept for no time.
+async fn keep(
+    state: &State,
+    ask: &Ask,
+    lines: &mut Lines,
+    job: &mut Job,
+) -> Result<HttpResponse, ApiError> {
+    let keep_alive = ask.shared.keep_alive;
+    let reason = match (keep_alive, &ask.shared.model) {
+        (Some(KeepAlive::For(Duration::ZERO)), Some(model)) => {
+            job.trail.model(model);
+            state.runtime.unload(name::id(model)?).await?;
+            "unload"
+        }
+        _ => {
+            let model = find(state, ask, lines, job).await?;
+            model.keep_for(keep_alive);
+            "load"
+        }
+    };
+    job.trail.answered();
+    let body = lines.nothing(reason);
+    Ok(match ask.shared.stream {
+        true => respond::lines(futures_util::stream::iter([respond::line(&body)])),
+        false => respond::json(StatusCode::OK, &body),
+    })
+}
+
+async fn find(
+    state: &State,
+    ask: &Ask,
+    lines: &mut Lines,
+    job: &mut Job,
+) -> Result<Held, ApiError> {
+    let model = find_model(state, job, ask.shared.model.as_deref()).await?;
+    if lines.model.is_empty() {
+        lines.model = model.id.to_string();
+    }
+    lines.load = lines.began.elapsed();
+    Ok(model)
+}
+
+async fn prepare(
+    state: &State,
+    ask: Ask,
+    lines: &mut Lines,
+    job: &mut Job,
+) -> Result<Prepared, ApiError> {
+    let model = find(state, &ask, lines, job).await?;
+    let Ask {
+        said,
+        options,
+        mut shared,
+    } = ask;
+    model.keep_for(shared.keep_alive);
+    if let Some(context) = options.context.filter(|&tokens| tokens > model.context) {
+        let reason = format!(
+            "is {context} and the context of {} holds {}: ask for less, or set model.context",
+            model.id, model.context
+        );
+        return Err(ApiError::bad("options.num_ctx", reason));
+    }
+    let rendered = RenderOptions {
+        now: Some(SystemTime::now()),
+        ..RenderOptions::default()
+    };
+    let mut draft = begin(state, &model, shared.session.as_ref())?;
+    let served = model.clone();
+    let rendering = move || {
+        let fed = match said {
+            Said::Chat(messages) => served
+                .chat(draft.as_mut(), messages, &rendered)
+                .map(|fed| (fed.ids, fed.system_tokens)),
+            Said::Raw(text) => served.text(draft.as_ref(), &text).map(|ids| (ids, 0)),
+            Said::Nothing => Ok((Vec::new(), 0)),
+        };
+        (fed, draft)
+    };
+    let (fed, draft) = off_thread(rendering).await?;
+    let (ids, system_tokens) = fed?;
+    let room = match options.context {
+        None => None,
+        Some(context) if ids.len() < context => Some(context - ids.len()),
+        Some(context) => {
+            let too_long = BadAsk::TooLong {
+                model: model.id.to_string(),
+                prompt_tokens: ids.len(),
+                context,
+            };
+            return Err(too_long.into());
+        }
+    };
+    let wanted = match options.length {
+        Some(Length::Tokens(tokens)) => Some(tokens),
+        Some(Length::Context) => Some(model.context),
+        None => state.sampling.max_tokens.map(|tokens| tokens as usize),
+    };
+    shared.max_tokens = match (wanted, room) {
+        (Some(wanted), Some(room)) => Some(wanted.min(room)),
+        (wanted, room) => wanted.or(room),
+    };
+    let told = shared.sampling.logprobs.is_some();
+    lines.teller = told.then(|| Teller::new(&model.tokenizer, Endpoint::Chat));
+    Ok(Prepared {
+        model,
+        prompts: vec![ids],
+        system_tokens,
+        draft,
+        shared,
+    })
+}
+
+async fn told(state: &State, mut job: Job, prepared: Prepared, lines: Lines) -> HttpResponse {
+    let (model, stream) = (prepared.model.clone(), prepared.shared.stream);
+    let tokens = prepared.prompts.iter().map(Vec::len).sum();
+    job.trail.prompt(tokens);
+    let started = start(state, &job, prepared).await;
+    let started = started.map(|running| running.into_iter().next());
+    let running = match started {
+        Ok(Some(running)) => running,
+        Ok(None) => return job.refuse(ApiError::stopping()),
+        Err(error) => return job.refuse(named(lines.route, error)),
+    };
+    job.trail.charge_prompt();
+    if stream {
+        return respond::lines(narration::narrate(lines, running, model, job));
+    }
+    match narration::whole(running, &mut job.trail).await {
+        Ok((text, tokens, finish)) => {
+            respond::json(StatusCode::OK, &lines.whole(text, &tokens, &finish))
+        }
+        Err(error) => job.refuse(error),
+    }
+}
