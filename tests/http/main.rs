@@ -7,6 +7,7 @@ mod edge;
 mod faults;
 mod limits;
 mod models;
+mod ollama;
 mod page;
 mod real;
 mod refusals;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use llamahome::ids::{ModelId, TokenId};
 use llamahome::runtime::{ModelSource, Opened, SourceError};
 use llamahome::sched::{FakeModel, Forward};
+use llamahome::store::Library;
 use llamahome::text::{ChatTemplate, Tokenizer, Vocab, VocabModel};
 
 /// The token `a`; `b` to `z` follow it, then ` `, then `0.`, `1.` and so on up to the end of text.
@@ -25,6 +26,8 @@ pub struct FakeSource {
     pub poison: Option<TokenId>,
     /// The token that makes a step hang, for as long as the flag is set.
     pub stall: Option<(TokenId, Arc<AtomicBool>)>,
+    /// Models on disk, which are listed and moved about and never loaded.
+    pub library: Option<Library>,
 }
 
 impl Default for FakeSource {
@@ -33,6 +36,7 @@ impl Default for FakeSource {
             delay: Duration::ZERO,
             poison: None,
             stall: None,
+            library: None,
         }
     }
 }
@@ -69,6 +73,10 @@ const TEMPLATE: &str = "{% if messages[0].role == 'assistant' %}{{ raise_excepti
 impl ModelSource for FakeSource {
     fn names(&self) -> Vec<ModelId> {
         vec!["fake".parse().unwrap(), "broken".parse().unwrap()]
+    }
+
+    fn library(&self) -> Option<&Library> {
+        self.library.as_ref()
     }
 
     fn open(&self, name: &str) -> Result<Opened, SourceError> {

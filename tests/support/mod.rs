@@ -114,6 +114,10 @@ impl ModelSource for RealModels {
     fn open(&self, name: &str) -> Result<Opened, SourceError> {
         self.models.open(name)
     }
+
+    fn library(&self) -> Option<&Library> {
+        Some(self.models.library())
+    }
 }
 
 /// A running daemon. Dropping it stops it.

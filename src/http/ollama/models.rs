@@ -14,7 +14,7 @@ use crate::http::generate::off_thread;
 use crate::http::serve::State;
 use crate::http::wire::{ApiError, Dialect, Fields};
 use crate::http::{body, respond};
-use crate::runtime::{KeepAlive, ServedModel};
+use crate::runtime::{KeepAlive, ModelError, ServedModel};
 use crate::sample::Defaults;
 use crate::store::{Installed, Library, Model};
 
@@ -202,7 +202,11 @@ async fn deleted(state: &State, req: &HttpRequest, payload: Payload) -> Result<(
     };
     // A name may stand for another, as the default version's does.
     let id = found.id;
-    state.runtime.unload(id.clone()).await?;
+    match state.runtime.unload(id.clone()).await {
+        // It is on disk only.
+        Ok(_) | Err(ModelError::NotFound(_)) => {}
+        Err(error) => return Err(error.into()),
+    }
     let removed = id.clone();
     off_thread(move || library.remove(&removed)).await??;
     tracing::info!(model = %id, "removed");
