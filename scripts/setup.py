@@ -21,6 +21,7 @@ from pathlib import Path
 
 TORCH = "2.13.0"
 OPENAI = "3.54.0"
+OLLAMA = "0.6.3"
 AXE = "4.14.1"
 BROWSERS = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"]
 DEPS = Path(__file__).resolve().parent.parent / ".deps"
@@ -187,17 +188,17 @@ def test_model():
     return kept_once("SmolLM2-135M-Instruct.Q4_1.gguf", unpacked)
 
 
-def openai_client():
-    """A Python that has OpenAI's client, for the tests that use it: a script, since venv is not everywhere."""
+def python_client(name, version):
+    """A Python that has a client, for the tests that use it: a script, since venv is not everywhere."""
     def installed(work):
-        say(f"installing openai=={OPENAI} for the tests")
+        say(f"installing {name}=={version} for the tests")
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(work / "packages"),
-                   f"openai=={OPENAI}"]
+                   f"{name}=={version}"]
         if subprocess.run(command).returncode != 0:
-            fail(f"pip could not install openai=={OPENAI}")
+            fail(f"pip could not install {name}=={version}")
         return work / "packages"
 
-    packages = kept_once(f"openai-{OPENAI}-py{sys.version_info.major}.{sys.version_info.minor}", installed)
+    packages = kept_once(f"{name}-{version}-py{sys.version_info.major}.{sys.version_info.minor}", installed)
     script = packages / "python"
     script.write_text(f'#!/bin/sh\nPYTHONPATH="{packages}" exec "{sys.executable}" "$@"\n')
     script.chmod(0o755)
@@ -248,7 +249,8 @@ if __name__ == "__main__":
     link("libtorch", libtorch())
     link("test-model.gguf", test_model())
     if "--clients" in sys.argv[1:]:
-        link("openai-python", openai_client())
+        link("openai-python", python_client("openai", OPENAI))
+        link("ollama-python", python_client("ollama", OLLAMA))
     if "--page" in sys.argv[1:]:
         link("browser", browser())
         link("axe.js", axe_core())

@@ -1,4 +1,6 @@
-//! Clients that others wrote: async-openai here, OpenAI's own for Python beside this file.
+//! Clients that others wrote: async-openai here, OpenAI's and Ollama's own for Python beside this file.
+
+use std::path::Path;
 
 use async_openai::Client;
 use async_openai::config::OpenAIConfig;
@@ -9,6 +11,7 @@ use async_openai::types::chat::{
 };
 use async_openai::types::completions::CreateCompletionRequestArgs;
 use futures_util::StreamExt;
+use llamahome::store::{Catalog, Home, Library};
 
 mod support;
 use support::{CONTEXT, Daemon, FakeSource, LETTER_A, Setup};
@@ -118,30 +121,66 @@ fn async_openai_reads_errors() {
     });
 }
 
-/// `make test` says which Python has the `openai` package.
-#[test]
-#[ignore = "needs a Python with the openai package in LLAMAHOME_OPENAI_PYTHON: run by `make test`"]
-fn openai_for_python_reads_answers_streams_and_errors() {
-    let python = std::env::var_os("LLAMAHOME_OPENAI_PYTHON")
-        .expect("LLAMAHOME_OPENAI_PYTHON is not set: run `make test`");
-    let daemon = daemon();
+/// Runs a script of `tests/clients` with the Python that a variable names; it says when all is as it should be.
+fn run(variable: &str, script: &str, arguments: &[&str]) {
+    let python = std::env::var_os(variable)
+        .unwrap_or_else(|| panic!("{variable} is not set: run `make test`"));
     let run = std::process::Command::new(&python)
-        .arg("tests/clients/openai_client.py")
-        .arg(format!("http://{}/v1", daemon.address))
-        .args([
-            "--key",
-            "right",
-            "--model",
-            "fake",
-            "--context",
-            &CONTEXT.to_string(),
-        ])
-        .args(["--token", &LETTER_A.to_string()])
+        .arg(format!("tests/clients/{script}"))
+        .args(arguments)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
-        .unwrap_or_else(|error| panic!("LLAMAHOME_OPENAI_PYTHON is {python:?}: {error}"));
+        .unwrap_or_else(|error| panic!("{variable} is {python:?}: {error}"));
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let (out, err) = (text(&run.stdout), text(&run.stderr));
     assert!(run.status.success(), "{}\n{out}\n{err}", run.status);
     assert!(out.contains("all passed"), "{out}");
+}
+
+#[test]
+#[ignore = "needs a Python with the openai package in LLAMAHOME_OPENAI_PYTHON: run by `make test`"]
+fn openai_for_python_reads_answers_streams_and_errors() {
+    let daemon = daemon();
+    let url = format!("http://{}/v1", daemon.address);
+    let (context, token) = (CONTEXT.to_string(), LETTER_A.to_string());
+    let about = ["--key", "right", "--model", "fake", "--context", &context];
+    let arguments = [&[url.as_str()], &about[..], &["--token", &token]].concat();
+    run("LLAMAHOME_OPENAI_PYTHON", "openai_client.py", &arguments);
+}
+
+#[test]
+#[ignore = "needs a Python with the ollama package in LLAMAHOME_OLLAMA_PYTHON: run by `make test`"]
+fn ollama_for_python_reads_answers_streams_lists_pulls_and_errors() {
+    let folder = tempfile::tempdir().unwrap();
+    let library = shelf(folder.path());
+    let daemon = Daemon::start(
+        Setup::fake(FakeSource {
+            library: Some(library),
+            ..FakeSource::default()
+        })
+        .key("right"),
+    );
+    let url = format!("http://{}", daemon.address);
+    let context = CONTEXT.to_string();
+    let arguments = [
+        &url,
+        "--key",
+        "right",
+        "--model",
+        "fake",
+        "--context",
+        &context,
+    ];
+    run("LLAMAHOME_OLLAMA_PYTHON", "ollama_client.py", &arguments);
+}
+
+/// An empty home, and a catalogue with the tests' model as `smollm2`.
+fn shelf(folder: &Path) -> Library {
+    let file = std::env::var("LLAMAHOME_TEST_MODEL").expect("cargo sets LLAMAHOME_TEST_MODEL");
+    let source = std::fs::canonicalize(file).unwrap();
+    let catalog = serde_json::json!({"smollm2": {
+        "formats": ["gguf"], "versions": {"v": {"source": source, "min_memory": 1}}, "default_version": "v",
+        "description": "d", "license": "Apache-2.0"}});
+    let catalog = Catalog::parse(&catalog.to_string(), "test").unwrap();
+    Library::new(Home::at(folder.join("home")), catalog)
 }
