@@ -109,6 +109,12 @@ impl ChatTemplate {
         &self.source
     }
 
+    /// Whether the template reads an argument of this name.
+    pub fn names(&self, argument: &str) -> bool {
+        let template = self.env.get_template(NAME);
+        template.is_ok_and(|template| template.undeclared_variables(false).contains(argument))
+    }
+
     /// The text of the messages.
     ///
     /// # Errors

@@ -223,7 +223,8 @@ impl Tokenizer {
         self.0.spelling.bytes(id)
     }
 
-    pub(super) fn strips_leading_space(&self) -> bool {
+    /// Whether texts are encoded with a space before them, which is not shown.
+    pub fn strips_leading_space(&self) -> bool {
         self.0.spelling.strips()
     }
 
