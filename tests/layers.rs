@@ -21,7 +21,11 @@ const LAYERS: [&[&str]; 12] = [
 ];
 
 /// Who alone may name a library.
-const OWNERS: [(&str, &[&str]); 25] = [
+const OWNERS: [(&str, &[&str]); 29] = [
+    ("llguidance", &["sample"]),
+    ("toktrie", &["sample"]),
+    ("jsonschema", &["sample"]),
+    ("moka", &["sample"]),
     ("plotters", &["eval"]),
     ("parquet", &["data"]),
     ("landlock", &["eval"]),

@@ -6,6 +6,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use crate::ids::TokenId;
 
 use super::candidates::{Weights, draw};
+use super::grammar::{Constraint, Matcher, Stuck};
 use super::logits::{add_biases, first_of, largest, logsumexp, penalize, top_n};
 use super::params::{Sampling, SamplingParams};
 use super::recent::Recent;
@@ -29,13 +30,16 @@ pub struct TokenLogprob {
 }
 
 /// Why no token can be chosen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ChooseError {
     /// The model's output is broken.
     #[error(
         "the logits hold no finite maximum (nan, inf or nothing); the model's weights or its input are broken"
     )]
     NotFinite,
+    /// The answer cannot be kept to its constraint.
+    #[error(transparent)]
+    Stuck(#[from] Stuck),
 }
 
 /// Chooses the tokens of one sequence. Two samplers with the same parameters that see the same
@@ -45,6 +49,7 @@ pub struct Sampler {
     params: SamplingParams,
     draws: ChaCha8Rng,
     recent: Recent,
+    matcher: Option<Matcher>,
 }
 
 impl Sampler {
@@ -57,6 +62,7 @@ impl Sampler {
             0
         };
         Sampler {
+            matcher: params.constraint.as_ref().map(Constraint::matcher),
             params,
             draws,
             recent: Recent::new(window),
@@ -70,10 +76,11 @@ impl Sampler {
 
     /// Chooses the next token from a row of logits (`[vocabulary]`), which biases and penalties
     /// change in place. Random sampling makes exactly one draw a call. The chosen token is not
-    /// observed.
+    /// observed, but the constraint goes on with it.
     ///
     /// # Errors
-    /// [`ChooseError::NotFinite`] when a logit is NaN or +inf, or all are -inf.
+    /// [`ChooseError::NotFinite`] when a logit is NaN or +inf, or all (that the constraint allows) are -inf;
+    /// [`ChooseError::Stuck`] when the constraint cannot be kept to.
     pub fn choose(&mut self, logits: &mut [f32]) -> Result<Choice, ChooseError> {
         let before = largest(logits).ok_or(ChooseError::NotFinite)?;
         let told = self
@@ -81,7 +88,12 @@ impl Sampler {
             .logprobs
             .map(|n| (logsumexp(logits), top_n(logits, n.into())));
         let raw = told.is_some().then(|| logits.to_vec());
-        let most = if self.adjust(logits) {
+        let mut adjusted = self.adjust(logits);
+        if let Some(matcher) = &mut self.matcher {
+            matcher.restrict(logits)?;
+            adjusted = true;
+        }
+        let most = if adjusted {
             largest(logits).ok_or(ChooseError::NotFinite)?
         } else {
             before
@@ -103,6 +115,9 @@ impl Sampler {
                 draw(&candidates, unit(&mut self.draws))
             }
         };
+        if let Some(matcher) = &mut self.matcher {
+            matcher.advance(token)?;
+        }
         let logprob = told.map(|(sum, top)| {
             let of = |logit: f32| (f64::from(logit) - sum) as f32;
             let own = raw

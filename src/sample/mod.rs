@@ -5,6 +5,7 @@
 mod candidates;
 mod choose;
 mod defaults;
+mod grammar;
 mod logits;
 mod params;
 mod raw;
@@ -13,6 +14,10 @@ mod stop;
 
 pub use choose::{Choice, ChooseError, Sampler, TokenLogprob};
 pub use defaults::Defaults;
+pub use grammar::{
+    BadShape, CallFormat, Callable, Constraint, Grammars, MAX_CHOICES, MAX_SHAPE_BYTES, Matcher,
+    SchemaCheck, Shape, Stuck, Unmet,
+};
 pub use logits::{log_softmax, logsumexp, top_logprobs, top_n};
 pub use params::{Penalties, Sampling, SamplingParams};
 pub use raw::{BadParam, RawSampling};

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU32;
 
+use super::grammar::Constraint;
 use crate::ids::TokenId;
 
 /// How the next token is chosen.
@@ -70,6 +71,8 @@ pub struct SamplingParams {
     pub seed: u64,
     /// Added to logits; ids outside the vocabulary are without effect.
     pub logit_bias: Vec<(TokenId, f32)>,
+    /// What the answer is kept to.
+    pub constraint: Option<Constraint>,
 }
 
 impl Default for SamplingParams {
@@ -80,6 +83,7 @@ impl Default for SamplingParams {
             logprobs: None,
             seed: 0,
             logit_bias: Vec::new(),
+            constraint: None,
         }
     }
 }

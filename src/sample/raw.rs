@@ -71,6 +71,7 @@ impl SamplingParams {
             logprobs: logprobs(raw.logprobs)?,
             seed: raw.seed.unwrap_or(0),
             logit_bias: biases(raw.logit_bias)?,
+            constraint: None,
         })
     }
 }
