@@ -36,6 +36,7 @@ use super::sessions::Sessions;
 use super::source::{Builder, ModelSource, Opened, SourceError};
 use super::worker::{Facts, LoadFailure, Sleep, Unload};
 use crate::ids::ModelId;
+use crate::sample::Grammars;
 use crate::telemetry::{Metrics, Steps};
 use crate::{kv, sched};
 use orders::Waiter;
@@ -243,6 +244,7 @@ impl Models {
         let keeping = self.parents.config.keeping(&opened.id);
         Ok(Arc::new(ServedModel {
             id: opened.id,
+            grammars: Grammars::new(opened.tokenizer.clone(), opened.eos.clone()),
             tokenizer: opened.tokenizer,
             template: opened.template,
             context: opened.context,

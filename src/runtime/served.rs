@@ -13,6 +13,7 @@ use super::rule::Keeping;
 use super::source::Builder;
 use crate::ids::{ModelId, TokenId};
 use crate::kv::{self, KvShape};
+use crate::sample::Grammars;
 use crate::sched::Request;
 use crate::text::{ChatTemplate, Tokenizer};
 
@@ -24,6 +25,8 @@ pub struct ServedModel {
     pub tokenizer: Tokenizer,
     /// How a chat is written.
     pub template: Arc<ChatTemplate>,
+    /// What answers are asked to be, compiled for its tokens.
+    pub grammars: Grammars,
     /// Positions that there are.
     pub context: usize,
     /// Ids that end a text.

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::ids::{RequestId, SessionId, TokenId};
 use crate::kv::{KvReport, Policy};
-use crate::sample::{SamplingParams, TokenLogprob};
+use crate::sample::{SamplingParams, Stuck, TokenLogprob};
 
 use super::plan::ForwardError;
 
@@ -166,6 +166,9 @@ pub enum Failure {
     /// The cache that it would continue went with its device.
     #[error("{}", ForwardError::UnknownSession(.0.clone()))]
     SessionLost(SessionId),
+    /// No token keeps to what the answer was asked to be.
+    #[error(transparent)]
+    Stuck(Stuck),
     /// The drain deadline passed.
     #[error("the server shut down before the answer was complete")]
     ShutDown,

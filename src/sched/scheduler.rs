@@ -9,7 +9,7 @@ use super::batch::{Batcher, Pace, Predictor, StepCost, batcher};
 use super::draft::STEP_TOKENS;
 use super::memory::{Limits, Memory};
 use super::priority::{Prioritizer, prioritizer};
-use super::request::{Busy, Event, Request};
+use super::request::{Busy, Event, Failure, Request};
 use super::sequence::Sequence;
 use super::stepper::Stepped;
 use super::{Config, Ended, LiveTokens, Phase, PolicyKind, Row, Speculate};
@@ -198,6 +198,14 @@ impl Scheduler {
                 continue;
             };
             let sequence = &mut self.running[place];
+            if let Some(stuck) = row.stuck {
+                let sequence = self.running.remove(place);
+                self.forget(sequence.id);
+                // What has failed is not part of a conversation: a session stays as it was.
+                self.ended.push(Ended::from(sequence.id));
+                events.push((sequence.id, Event::Failed(Failure::Stuck(stuck))));
+                continue;
+            }
             let before = sequence.computed();
             let (send, reason) = sequence.take(&row, now);
             let served = sequence.computed() - before;

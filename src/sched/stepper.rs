@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::ids::{SeqId, TokenId};
 use crate::kv::tree::Miss;
 use crate::kv::{KvReport, KvShape};
-use crate::sample::{Choice, Sampler};
+use crate::sample::{Choice, ChooseError, Sampler, Stuck};
 
 use super::{
     Forward, ForwardError, Kept, MemoryReport, Origin, Plan, Row, RowOutput, SessionOrder,
@@ -38,6 +38,8 @@ pub struct Drawn {
     pub cached: usize,
     /// In a prompt's first row, why the prefix cache did not hold more of it.
     pub missed: Option<Miss>,
+    /// Why the sequence cannot go on, though the step was computed: no token keeps to its constraint.
+    pub stuck: Option<Stuck>,
 }
 
 /// A [`Forward`] with one [`Sampler`] a sequence.
@@ -155,12 +157,13 @@ impl Stepper {
             let Some(row) = all.find(|row| row.seq == output.seq) else {
                 continue;
             };
-            let choices = match row.want {
+            let (choices, stuck) = match row.want {
                 Want::Last | Want::Drafts => self.draw(row, &mut output)?,
-                Want::Nothing | Want::All => Vec::new(),
+                Want::Nothing | Want::All => (Vec::new(), None),
             };
             if output.drafted > 0 {
-                output.kv = self.model.keep(row.seq, choices.len())?;
+                // The row's own token was right in any case.
+                output.kv = self.model.keep(row.seq, choices.len().max(1))?;
             }
             drawn.push(Drawn {
                 seq: row.seq,
@@ -169,6 +172,7 @@ impl Stepper {
                 kv: output.kv,
                 cached: output.cached,
                 missed: output.missed,
+                stuck,
             });
         }
         let undone = |row: &Row| !drawn.iter().any(|drawn| drawn.seq == row.seq);
@@ -182,8 +186,12 @@ impl Stepper {
     }
 
     /// Draws position by position, as long as what is drawn is what was guessed: as one step a token would, with the
-    /// same random numbers.
-    fn draw(&mut self, row: &Row, output: &mut RowOutput) -> Result<Vec<Choice>, ForwardError> {
+    /// same random numbers. What is drawn keeps to the sequence's constraint, so a guess that does not is wrong.
+    fn draw(
+        &mut self,
+        row: &Row,
+        output: &mut RowOutput,
+    ) -> Result<(Vec<Choice>, Option<Stuck>), ForwardError> {
         let sampler = self.samplers.get_mut(&row.seq);
         let sampler = sampler.ok_or(ForwardError::UnknownSequence(row.seq))?;
         let vocab = (output.logits.len() / (output.drafted + 1)).max(1);
@@ -195,12 +203,15 @@ impl Stepper {
                 }
                 sampler.observe(last.token);
             }
-            let choice = sampler.choose(logits);
-            choices.push(choice.map_err(|_| ForwardError::NotFinite(row.seq))?);
+            match sampler.choose(logits) {
+                Ok(choice) => choices.push(choice),
+                Err(ChooseError::NotFinite) => return Err(ForwardError::NotFinite(row.seq)),
+                Err(ChooseError::Stuck(stuck)) => return Ok((choices, Some(stuck))),
+            }
         }
         match choices.is_empty() {
             true => Err(ForwardError::NotFinite(row.seq)),
-            false => Ok(choices),
+            false => Ok((choices, None)),
         }
     }
 }
