@@ -9,8 +9,8 @@ use super::body;
 use super::generate::{Job, Prepared, answer, begin, find_model, off_thread};
 use super::remote::{Sent, send_on};
 use super::serve::State;
-use super::wire::{ApiError, ChatAsk, Endpoint, Fields};
-use crate::text::RenderOptions;
+use super::wire::{ApiError, ChatAsk, Endpoint, Fields, ToolChoice};
+use crate::text::{RenderOptions, ToolUse};
 
 /// Answers a chat.
 pub(super) async fn complete(
@@ -38,14 +38,20 @@ async fn prepare(state: &State, fields: Fields, job: &mut Job) -> Result<Prepare
     job.unknown(state, &unknown)?;
     let model = find_model(state, job, ask.shared.model.as_deref()).await?;
     model.keep_for(ask.shared.keep_alive);
-    let options = RenderOptions {
+    let mut options = RenderOptions {
         now: Some(SystemTime::now()),
         ..RenderOptions::default()
     };
     let mut draft = begin(state, &model, ask.shared.session.as_ref())?;
     let (served, messages) = (model.clone(), ask.messages);
+    let told = ask.shared.tools.as_ref();
+    let told = told.filter(|tools| tools.choice != ToolChoice::None);
+    let told = told.map(|tools| tools.described.clone());
+    let begun = draft.as_ref().is_some_and(|draft| !draft.is_new());
     let rendering = move || {
-        let fed = served.chat(draft.as_mut(), messages, &options);
+        let shown = ToolUse::of(&served.template).present(messages, told, begun);
+        options.tools = shown.tools;
+        let fed = served.chat(draft.as_mut(), shown.messages, &options);
         (fed, draft)
     };
     let (fed, draft) = off_thread(rendering).await?;

@@ -8,6 +8,7 @@ use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 use futures_util::future::try_join_all;
 
 use super::edge::Deadline;
+use super::form::{Form, Saying};
 use super::keys::Caller;
 use super::logprobs::Teller;
 use super::models::{unix_seconds, unknown};
@@ -108,6 +109,8 @@ pub(super) struct Running {
     pub(super) prompt: Vec<TokenId>,
     /// Whether it is the first of its prompt, whose tokens are counted once.
     pub(super) first: bool,
+    /// What is made of its text.
+    pub(super) saying: Saying,
 }
 
 /// What all choices of an answer share.
@@ -171,9 +174,14 @@ pub(super) async fn answer(
     prepared: Prepared,
 ) -> HttpResponse {
     let (model, shared) = (prepared.model.clone(), prepared.shared.clone());
+    let prompt = prepared.prompts.first().map_or(&[][..], Vec::as_slice);
+    let form = match Form::of(&model, endpoint, &shared, prompt).await {
+        Ok(form) => form,
+        Err(error) => return job.refuse(error),
+    };
     job.trail
         .prompt(prepared.prompts.iter().map(Vec::len).sum());
-    let running = match start(state, &job, prepared).await {
+    let running = match start(state, &job, prepared, &form).await {
         Ok(running) => running,
         Err(error) => return job.refuse(endpoint.rename(error)),
     };
@@ -201,6 +209,7 @@ pub(super) async fn start(
     state: &State,
     job: &Job,
     prepared: Prepared,
+    form: &Form,
 ) -> Result<Vec<Running>, ApiError> {
     let Prepared {
         model,
@@ -210,7 +219,8 @@ pub(super) async fn start(
         shared,
     } = prepared;
     let stop = StopMatcher::new(shared.stop.clone())?;
-    let params = SamplingParams::checked(state.sampling.fill(shared.sampling.clone()))?;
+    let mut params = SamplingParams::checked(state.sampling.fill(shared.sampling.clone()))?;
+    params.constraint = form.constraint();
     let default = state.sampling.max_tokens.map(|tokens| tokens as usize);
     let mut requests = Vec::new();
     for prompt in prompts {
@@ -257,6 +267,7 @@ pub(super) async fn start(
             answer,
             prompt,
             first,
+            saying: form.saying(),
         });
     }
     Ok(running)
@@ -272,19 +283,20 @@ async fn whole(
     let mut prompts = Vec::new();
     let mut answers = Vec::new();
     for choice in running {
-        prompts.push((choice.first, choice.prompt));
+        prompts.push((choice.first, choice.prompt, choice.saying));
         answers.push(choice.answer.collect());
     }
     let told = try_join_all(answers).await?;
     let mut choices = Vec::new();
     let mut finishes: Vec<(bool, Finish)> = Vec::new();
-    for (index, ((first, prompt), (text, tokens, finish))) in
+    for (index, ((first, prompt, saying), (text, tokens, finish))) in
         prompts.into_iter().zip(told).enumerate()
     {
         trail.generated(finish.usage.completion_tokens);
         trail.finished(first, &finish);
-        let mut choice = Choice::whole(telling.envelope.endpoint(), index, text);
-        choice.finish_reason = Some(finish.reason);
+        let (said, reason) = saying.whole(&text, finish.reason)?;
+        let mut choice = Choice::whole(telling.envelope.endpoint(), index, said);
+        choice.finish_reason = Some(reason);
         choice.kv = several.then(|| finish.kv.clone());
         let mut teller = Teller::new(&telling.model.tokenizer, telling.envelope.endpoint());
         choice.logprobs = telling.logprobs.then(|| teller.tell(&tokens));

@@ -26,6 +26,7 @@ mod completion;
 mod debug;
 mod edge;
 mod evaluations;
+mod form;
 mod generate;
 mod guard;
 mod health;

@@ -8,13 +8,15 @@ use actix_web::web::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::{self, LocalBoxStream, SelectAll};
 
+use super::form::Saying;
 use super::generate::{Job, Running, Telling, ids, totals};
 use super::logprobs::Teller;
 use super::respond;
-use super::wire::{ApiError, Choice, Endpoint, Timings};
+use super::wire::{ApiError, Call, Choice, Endpoint, Timings};
 use crate::ids::TokenId;
 use crate::runtime::{Finish, Piece, TokenPiece};
 use crate::sched::Failure;
+use crate::text::Part;
 
 /// How long a stream may be silent: proxies close one that is.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -27,6 +29,7 @@ struct Told {
     /// Ids of the prompt, until they were told.
     prompt: Option<Vec<TokenId>>,
     first: bool,
+    saying: Saying,
     /// Tokens that were recorded.
     recorded: usize,
     finish: Option<Finish>,
@@ -67,6 +70,7 @@ impl Stream {
                 teller: Teller::new(&telling.model.tokenizer, endpoint),
                 prompt: telling.token_ids.then_some(running.prompt),
                 first: running.first,
+                saying: running.saying,
                 recorded: 0,
                 finish: None,
             });
@@ -132,19 +136,50 @@ impl Stream {
         };
         state.recorded += tokens.len();
         self.job.trail.generated(tokens.len());
-        let told = (self.telling.logprobs || self.telling.token_ids) && !tokens.is_empty();
-        if text.is_empty() && !told {
-            return;
+        let parts = state.saying.push(&text);
+        self.say(index, parts, tokens);
+    }
+
+    /// Chunks with what is new; the first tells of the tokens.
+    fn say(&mut self, index: usize, mut parts: Vec<Part>, tokens: &[TokenPiece]) {
+        let endpoint = self.telling.envelope.endpoint();
+        let mut told = (self.telling.logprobs || self.telling.token_ids) && !tokens.is_empty();
+        if parts.is_empty() && told {
+            parts.push(Part::Words(String::new()));
         }
-        let mut choice = Choice::piece(self.telling.envelope.endpoint(), index, text);
-        choice.logprobs = self.telling.logprobs.then(|| state.teller.tell(tokens));
-        choice.token_ids = self.telling.token_ids.then(|| ids(tokens));
-        let chunk = respond::event(&self.telling.envelope.chunk(choice));
-        self.ready.push_back(chunk);
+        for part in parts {
+            let Some(state) = self.choices.get_mut(index) else {
+                return;
+            };
+            let mut choice = match part {
+                Part::Words(text) => Choice::piece(endpoint, index, text),
+                Part::Thought(text) => Choice::thought(index, text),
+                Part::Call { index: place, name } => {
+                    Choice::call(index, Call::begin(Some(place), name))
+                }
+                Part::Arguments { index: place, text } => {
+                    Choice::call(index, Call::more(place, text))
+                }
+            };
+            if std::mem::take(&mut told) {
+                choice.logprobs = self.telling.logprobs.then(|| state.teller.tell(tokens));
+                choice.token_ids = self.telling.token_ids.then(|| ids(tokens));
+            }
+            let chunk = respond::event(&self.telling.envelope.chunk(choice));
+            self.ready.push_back(chunk);
+        }
     }
 
     fn finish(&mut self, index: usize, finish: Finish) {
-        let mut choice = Choice::last(self.telling.envelope.endpoint(), index, finish.reason);
+        let Some(state) = self.choices.get_mut(index) else {
+            return;
+        };
+        let (parts, reason) = match state.saying.finish(finish.reason) {
+            Ok(end) => end,
+            Err(error) => return self.fail(&error),
+        };
+        self.say(index, parts, &[]);
+        let mut choice = Choice::last(self.telling.envelope.endpoint(), index, reason);
         if self.choices.len() > 1 {
             choice.kv = Some(finish.kv.clone());
         }

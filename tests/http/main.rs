@@ -15,7 +15,9 @@ mod remote;
 mod runs;
 mod sessions;
 mod stalls;
+mod structured;
 #[path = "../support/mod.rs"]
 mod support;
+mod tools;
 mod traces;
 mod vajra;

@@ -66,15 +66,15 @@ fn bad_parameters_are_named() {
         (TEXT, json!({"echo": true}), "unsupported_parameter", "echo"),
         (
             CHAT,
-            json!({"tools": [{"type": "function"}]}),
+            json!({"functions": [{"name": "f"}]}),
             "unsupported_parameter",
-            "tools",
+            "functions",
         ),
         (
             CHAT,
-            json!({"response_format": {"type": "json_object"}}),
+            json!({"modalities": ["audio"]}),
             "unsupported_parameter",
-            "response_format",
+            "modalities",
         ),
         (
             CHAT,

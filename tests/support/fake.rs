@@ -28,6 +28,8 @@ pub struct FakeSource {
     pub stall: Option<(TokenId, Arc<AtomicBool>)>,
     /// Models on disk, which are listed and moved about and never loaded.
     pub library: Option<Library>,
+    /// Written behind the messages.
+    pub ending: &'static str,
 }
 
 impl Default for FakeSource {
@@ -37,6 +39,7 @@ impl Default for FakeSource {
             poison: None,
             stall: None,
             library: None,
+            ending: "",
         }
     }
 }
@@ -103,7 +106,9 @@ impl ModelSource for FakeSource {
         Ok(Opened {
             id: name.parse().unwrap(),
             tokenizer: tokenizer(),
-            template: Arc::new(ChatTemplate::new(TEMPLATE, "", "</s>").unwrap()),
+            template: Arc::new(
+                ChatTemplate::new(&format!("{TEMPLATE}{}", self.ending), "", "</s>").unwrap(),
+            ),
             context: CONTEXT,
             eos: vec![VOCAB as TokenId - 1],
             shape: make().kv_shape(),

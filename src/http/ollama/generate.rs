@@ -10,6 +10,7 @@ use super::answer::Lines;
 use super::ask::{Ask, Route, Said};
 use super::name;
 use super::options::{Length, rename};
+use crate::http::form::Form;
 use crate::http::generate::{Job, Prepared, begin, find_model, off_thread, start};
 use crate::http::logprobs::Teller;
 use crate::http::serve::State;
@@ -210,7 +211,16 @@ async fn told(state: &State, mut job: Job, prepared: Prepared, lines: Lines) -> 
     let (model, stream) = (prepared.model.clone(), prepared.shared.stream);
     let tokens = prepared.prompts.iter().map(Vec::len).sum();
     job.trail.prompt(tokens);
-    let started = start(state, &job, prepared).await;
+    let endpoint = match lines.route {
+        Route::Generate => Endpoint::Completion,
+        Route::Chat => Endpoint::Chat,
+    };
+    let prompt = prepared.prompts.first().map_or(&[][..], Vec::as_slice);
+    let form = match Form::of(&model, endpoint, &prepared.shared, prompt).await {
+        Ok(form) => form,
+        Err(error) => return job.refuse(error),
+    };
+    let started = start(state, &job, prepared, &form).await;
     let started = started.map(|running| running.into_iter().next());
     let running = match started {
         Ok(Some(running)) => running,

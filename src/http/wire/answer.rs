@@ -42,6 +42,27 @@ impl Endpoint {
     }
 }
 
+/// Why a choice ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::http) enum Reason {
+    /// The model ended its text, or a stop string was met.
+    Stop,
+    /// `max_tokens` or the context was reached.
+    Length,
+    /// It calls functions.
+    ToolCalls,
+}
+
+impl From<FinishReason> for Reason {
+    fn from(reason: FinishReason) -> Self {
+        match reason {
+            FinishReason::Stop => Reason::Stop,
+            FinishReason::Length => Reason::Length,
+        }
+    }
+}
+
 /// What is the same in an answer and all chunks of a stream.
 #[derive(Debug, Clone)]
 pub(in crate::http) struct Envelope {
@@ -82,7 +103,7 @@ pub(in crate::http) struct Choice {
     text: Option<String>,
     /// Present even if `null`: typed clients ask for it.
     pub(in crate::http) logprobs: Option<Logprobs>,
-    pub(in crate::http) finish_reason: Option<FinishReason>,
+    pub(in crate::http) finish_reason: Option<Reason>,
     /// Ids of the prompt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::http) prompt_token_ids: Option<Vec<TokenId>>,
@@ -99,23 +120,129 @@ pub(in crate::http) struct Choice {
 pub(in crate::http) struct Delta {
     #[serde(skip_serializing_if = "Option::is_none")]
     role: Option<&'static str>,
+    /// `null` in a message that only calls.
     #[serde(skip_serializing_if = "Option::is_none")]
-    content: Option<String>,
+    content: Option<Option<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_content: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tool_calls: Vec<Call>,
+}
+
+/// A call of a function, or what is new of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub(in crate::http) struct Call {
+    /// Which, in streams.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::http) index: Option<usize>,
+    /// Its name among others; in a stream's first chunk of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::http) id: Option<String>,
+    /// `function`, beside the id.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub(in crate::http) kind: Option<&'static str>,
+    /// What is called.
+    pub(in crate::http) function: CalledFunction,
+}
+
+/// The function of a call.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub(in crate::http) struct CalledFunction {
+    /// Its name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::http) name: Option<String>,
+    /// JSON text, in streams a part of it.
+    pub(in crate::http) arguments: String,
+}
+
+/// What a whole choice says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(in crate::http) struct Said {
+    /// The words.
+    pub(in crate::http) words: String,
+    /// The thoughts before them, if the model has any.
+    pub(in crate::http) thought: Option<String>,
+    /// Calls.
+    pub(in crate::http) calls: Vec<Call>,
+}
+
+impl Call {
+    /// A call as a whole or, without arguments, as it begins.
+    pub(in crate::http) fn begin(index: Option<usize>, name: String) -> Self {
+        let (high, low): (u64, u32) = (rand::random(), rand::random());
+        Call {
+            index,
+            id: Some(format!("call_{high:016x}{low:08x}")),
+            kind: Some("function"),
+            function: CalledFunction {
+                name: Some(name),
+                arguments: String::new(),
+            },
+        }
+    }
+
+    /// More arguments.
+    pub(in crate::http) fn more(index: usize, arguments: String) -> Self {
+        Call {
+            index: Some(index),
+            function: CalledFunction {
+                name: None,
+                arguments,
+            },
+            ..Call::default()
+        }
+    }
 }
 
 impl Choice {
     /// A whole choice.
-    pub(in crate::http) fn whole(endpoint: Endpoint, index: usize, text: String) -> Self {
+    pub(in crate::http) fn whole(endpoint: Endpoint, index: usize, said: Said) -> Self {
         match endpoint {
-            Endpoint::Completion => Choice::piece(endpoint, index, text),
-            Endpoint::Chat => Choice {
-                index,
-                message: Some(Delta {
+            Endpoint::Completion => Choice::piece(endpoint, index, said.words),
+            Endpoint::Chat => {
+                let only_calls = said.words.is_empty() && !said.calls.is_empty();
+                let message = Delta {
                     role: Some("assistant"),
-                    content: Some(text),
-                }),
-                ..Choice::default()
+                    content: Some((!only_calls).then_some(said.words)),
+                    reasoning_content: said.thought,
+                    tool_calls: said.calls,
+                };
+                Choice {
+                    index,
+                    message: Some(message),
+                    ..Choice::default()
+                }
+            }
+        }
+    }
+
+    /// A chunk with a thought.
+    pub(in crate::http) fn thought(index: usize, text: String) -> Self {
+        Choice::delta(
+            index,
+            Delta {
+                reasoning_content: Some(text),
+                ..Delta::default()
             },
+        )
+    }
+
+    /// A chunk with a part of a call.
+    pub(in crate::http) fn call(index: usize, call: Call) -> Self {
+        Choice::delta(
+            index,
+            Delta {
+                tool_calls: vec![call],
+                ..Delta::default()
+            },
+        )
+    }
+
+    fn delta(index: usize, delta: Delta) -> Self {
+        Choice {
+            index,
+            delta: Some(delta),
+            ..Choice::default()
         }
     }
 
@@ -133,14 +260,12 @@ impl Choice {
         let (delta, text) = match endpoint {
             Endpoint::Completion => (None, Some(text)),
             Endpoint::Chat => {
-                let content = Some(text);
-                (
-                    Some(Delta {
-                        role: None,
-                        content,
-                    }),
-                    None,
-                )
+                let content = Some(Some(text));
+                let delta = Delta {
+                    content,
+                    ..Delta::default()
+                };
+                (Some(delta), None)
             }
         };
         Choice {
@@ -152,7 +277,7 @@ impl Choice {
     }
 
     /// The last chunk of a choice.
-    pub(in crate::http) fn last(endpoint: Endpoint, index: usize, reason: FinishReason) -> Self {
+    pub(in crate::http) fn last(endpoint: Endpoint, index: usize, reason: Reason) -> Self {
         let mut choice = Choice::piece(endpoint, index, String::new());
         choice.delta = choice.delta.map(|_| Delta::default());
         choice.finish_reason = Some(reason);
@@ -277,7 +402,7 @@ mod tests {
         );
         let piece = value(Choice::piece(Endpoint::Chat, 0, "x".to_owned()));
         assert_eq!(piece["choices"][0]["delta"], json!({"content": "x"}));
-        let last = value(Choice::last(Endpoint::Chat, 0, FinishReason::Stop));
+        let last = value(Choice::last(Endpoint::Chat, 0, Reason::Stop));
         assert_eq!(last["choices"][0]["delta"], json!({}));
         assert_eq!(last["choices"][0]["finish_reason"], "stop");
     }

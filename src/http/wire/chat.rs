@@ -6,7 +6,7 @@ use crate::text::{Message, Role};
 
 use super::common::{MAX_TOP, Shared, refuse_unsupported};
 use super::fields::wrong;
-use super::{ApiError, Fields};
+use super::{ApiError, Fields, Tools};
 
 /// Most messages of a request.
 const MAX_MESSAGES: usize = 4096;
@@ -26,6 +26,7 @@ impl ChatAsk {
         refuse_unsupported(&mut fields)?;
         let mut shared = Shared::read(&mut fields)?;
         shared.sampling.logprobs = logprobs(&mut fields)?;
+        shared.tools = Tools::read(&mut fields)?;
         let messages = messages(&mut fields)?;
         Ok((ChatAsk { messages, shared }, fields.left()))
     }
@@ -104,11 +105,42 @@ fn message(place: usize, value: Value) -> Result<Message, ApiError> {
     let name = optional_text(&at("name"), take("name"))?;
     let tool_call_id = optional_text(&at("tool_call_id"), take("tool_call_id"))?;
     Ok(Message {
-        tool_calls: take("tool_calls"),
+        tool_calls: calls(&at("tool_calls"), take("tool_calls"))?,
         name,
         tool_call_id,
         ..Message::new(role, content)
     })
+}
+
+/// Calls that were made, with their arguments as the object that templates write.
+fn calls(at: &str, value: Option<Value>) -> Result<Option<Value>, ApiError> {
+    let mut list = match value {
+        None => return Ok(None),
+        Some(Value::Array(list)) if list.is_empty() => return Ok(None),
+        Some(Value::Array(list)) => list,
+        Some(other) => return Err(wrong(at, &other, "a list of calls")),
+    };
+    for (place, call) in list.iter_mut().enumerate() {
+        let at = format!("{at}[{place}].function");
+        let Some(function) = call.get_mut("function").and_then(Value::as_object_mut) else {
+            return Err(ApiError::bad(at, "is missing: only functions are called"));
+        };
+        if !function.get("name").is_some_and(Value::is_string) {
+            return Err(ApiError::bad(format!("{at}.name"), "is not a string"));
+        }
+        let at = format!("{at}.arguments");
+        let object = match function.get("arguments") {
+            Some(Value::Object(_)) => continue,
+            Some(Value::String(text)) => serde_json::from_str::<Map<String, Value>>(text),
+            None => Ok(Map::new()),
+            Some(other) => return Err(wrong(&at, other, "a string of json")),
+        };
+        let object = object.map_err(|error| {
+            ApiError::bad(at, format!("is not a json object in a string: {error}"))
+        })?;
+        function.insert("arguments".to_owned(), Value::Object(object));
+    }
+    Ok(Some(Value::Array(list)))
 }
 
 fn optional_text(at: &str, value: Option<Value>) -> Result<Option<String>, ApiError> {
@@ -153,12 +185,14 @@ mod tests {
         let body = r#"{"messages": [
             {"role": "developer", "content": "be brief"},
             {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}], "x": 1},
-            {"role": "assistant", "content": null, "tool_calls": [{"id": "1"}]},
+            {"role": "assistant", "content": null, "tool_calls": [{"id": "1", "type": "function",
+                "function": {"name": "f", "arguments": "{\"a\": 1}"}}]},
             {"role": "tool", "content": "4", "tool_call_id": "1"}], "store": true, "metadata": null}"#;
         let (ask, left) = read(body).unwrap();
         assert_eq!(ask.messages[0], Message::new(Role::System, "be brief"));
         assert_eq!(ask.messages[1], Message::new(Role::User, "ab"));
-        assert!(ask.messages[2].tool_calls.is_some());
+        let calls = ask.messages[2].tool_calls.as_ref().unwrap();
+        assert_eq!(calls[0]["function"]["arguments"]["a"], 1);
         assert_eq!(ask.messages[3].tool_call_id.as_deref(), Some("1"));
         assert_eq!(left, ["store"]);
     }
@@ -211,6 +245,16 @@ mod tests {
             (
                 with(r#"[{"role": "user", "content": "x", "name": 5}]"#),
                 "messages[0].name",
+            ),
+            (
+                with(r#"[{"role": "assistant", "tool_calls": [{"id": "1"}]}]"#),
+                "messages[0].tool_calls[0].function",
+            ),
+            (
+                with(
+                    r#"[{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{"}}]}]"#,
+                ),
+                "messages[0].tool_calls[0].function.arguments",
             ),
         ] {
             assert_eq!(

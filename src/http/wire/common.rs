@@ -11,7 +11,7 @@ use crate::runtime::KeepAlive;
 use crate::sample::RawSampling;
 
 use super::fields::wrong;
-use super::{ApiError, Fields};
+use super::{ApiError, Fields, Format, Tools};
 
 /// Most choices of one request.
 pub(super) const MAX_CHOICES: usize = 8;
@@ -49,6 +49,10 @@ pub(in crate::http) struct Shared {
     pub(in crate::http) priority: i32,
     /// How soon its first token is wanted.
     pub(in crate::http) deadline: Option<Duration>,
+    /// What the answer is asked to be.
+    pub(in crate::http) format: Option<Format>,
+    /// Functions that may be called; in chats only.
+    pub(in crate::http) tools: Option<Tools>,
 }
 
 impl Shared {
@@ -81,6 +85,8 @@ impl Shared {
             keep_alive: keep_alive(fields)?,
             priority: priority(fields)?,
             deadline: deadline(fields)?,
+            format: Format::read(fields)?,
+            tools: None,
         })
     }
 }
@@ -242,23 +248,16 @@ pub(in crate::http) fn kv(fields: &mut Fields) -> Result<KvChoice, ApiError> {
 pub(super) fn refuse_unsupported(fields: &mut Fields) -> Result<(), ApiError> {
     let empty = |value: &Value| value.as_array().is_some_and(Vec::is_empty);
     let none = |value: &Value| matches!(value.as_str(), Some("none" | "auto"));
-    let text = |value: &Value| value.get("type").and_then(Value::as_str) == Some("text");
     let only_text = |value: &Value| {
         let list = value.as_array();
         list.is_some_and(|list| list.iter().all(|kind| kind.as_str() == Some("text")))
     };
-    let prompted = "describe the functions in the prompt";
-    for (choice, list) in [("tool_choice", "tools"), ("function_call", "functions")] {
-        if fields.has(choice) && !fields.has(list) {
-            let reason = format!("chooses among {list}, and there are none: leave it out");
-            return Err(ApiError::bad(choice, reason));
-        }
+    if fields.has("function_call") && !fields.has("functions") {
+        let reason = "chooses among functions, and there are none: leave it out";
+        return Err(ApiError::bad("function_call", reason));
     }
-    fields.refuse("tools", prompted, empty)?;
-    fields.refuse("functions", prompted, empty)?;
-    fields.refuse("tool_choice", prompted, none)?;
-    fields.refuse("function_call", prompted, none)?;
-    fields.refuse("response_format", "only text is offered", text)?;
+    fields.refuse("functions", "use tools", empty)?;
+    fields.refuse("function_call", "use tool_choice", none)?;
     fields.refuse("modalities", "only text is offered", only_text)?;
     fields.refuse("audio", "only text is offered", |_| false)?;
     fields.refuse("prediction", "leave it out", |_| false)?;
@@ -347,12 +346,10 @@ mod tests {
     fn what_is_not_offered_is_refused_unless_it_asks_for_nothing() {
         let run = |body: &str| refuse_unsupported(&mut Fields::parse(body.as_bytes()).unwrap());
         for (body, param) in [
-            (r#"{"tools": [{}]}"#, "tools"),
             (r#"{"functions": [{}]}"#, "functions"),
-            (r#"{"tools": [], "tool_choice": "required"}"#, "tool_choice"),
             (
-                r#"{"response_format": {"type": "json_object"}}"#,
-                "response_format",
+                r#"{"functions": [], "function_call": {"name": "f"}}"#,
+                "function_call",
             ),
             (r#"{"modalities": ["text", "audio"]}"#, "modalities"),
             (r#"{"audio": {}}"#, "audio"),
@@ -364,10 +361,10 @@ mod tests {
                 "{body}"
             );
         }
-        let harmless = r#"{"tools": [], "tool_choice": "auto", "response_format": {"type": "text"},
+        let harmless = r#"{"functions": [], "function_call": "auto",
             "modalities": ["text"], "audio": null}"#;
         run(harmless).unwrap();
-        let error = run(r#"{"tool_choice": "auto"}"#).unwrap_err();
+        let error = run(r#"{"function_call": "auto"}"#).unwrap_err();
         assert_eq!((error.code, error.status), ("invalid_value", 400));
     }
 }

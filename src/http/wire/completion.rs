@@ -33,6 +33,9 @@ impl CompletionAsk {
     /// Reads a body; also says which fields nobody knows.
     pub(in crate::http) fn read(mut fields: Fields) -> Result<(Self, Vec<String>), ApiError> {
         refuse_unsupported(&mut fields)?;
+        for field in ["tools", "tool_choice", "parallel_tool_calls"] {
+            fields.refuse(field, "use /v1/chat/completions", |_| false)?;
+        }
         fields.refuse(
             "echo",
             "put the prompt before the answer yourself",

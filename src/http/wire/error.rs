@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::Dialect;
 use crate::runtime::{BadAsk, BadTurn, ModelError, RunsError, SessionError};
-use crate::sample::BadParam;
+use crate::sample::{BadParam, Unmet};
 use crate::sched::{Busy, Failure};
 use crate::store::StoreError;
 use crate::text::TextError;
@@ -187,6 +187,12 @@ impl From<BadParam> for ApiError {
     }
 }
 
+impl From<Unmet> for ApiError {
+    fn from(unmet: Unmet) -> Self {
+        ApiError::new(500, "invalid_output", unmet.to_string())
+    }
+}
+
 impl From<BadAsk> for ApiError {
     fn from(bad: BadAsk) -> Self {
         let text = bad.to_string();
@@ -330,6 +336,7 @@ impl From<Failure> for ApiError {
             Failure::Forward(_) => ApiError::new(500, "computation_failed", text),
             Failure::WorkerLost(_) => ApiError::new(500, "worker_lost", text),
             Failure::SessionLost(session) => SessionError::Unknown(session).into(),
+            Failure::Stuck(_) => ApiError::new(400, "constraint_too_complex", text),
             Failure::ShutDown => ApiError::new(503, "shutting_down", text).retry(RETRY_STOPPING),
         }
     }
