@@ -6,11 +6,12 @@ use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 
 use super::body;
+use super::form::present;
 use super::generate::{Job, Prepared, answer, begin, find_model, off_thread};
 use super::remote::{Sent, send_on};
 use super::serve::State;
-use super::wire::{ApiError, ChatAsk, Endpoint, Fields, ToolChoice};
-use crate::text::{RenderOptions, ToolUse};
+use super::wire::{ApiError, ChatAsk, Endpoint, Fields};
+use crate::text::RenderOptions;
 
 /// Answers a chat.
 pub(super) async fn complete(
@@ -43,13 +44,10 @@ async fn prepare(state: &State, fields: Fields, job: &mut Job) -> Result<Prepare
         ..RenderOptions::default()
     };
     let mut draft = begin(state, &model, ask.shared.session.as_ref())?;
-    let (served, messages) = (model.clone(), ask.messages);
-    let told = ask.shared.tools.as_ref();
-    let told = told.filter(|tools| tools.choice != ToolChoice::None);
-    let told = told.map(|tools| tools.described.clone());
+    let served = model.clone();
     let begun = draft.as_ref().is_some_and(|draft| !draft.is_new());
+    let shown = present(&model, &ask.shared, ask.messages, begun);
     let rendering = move || {
-        let shown = ToolUse::of(&served.template).present(messages, told, begun);
         options.tools = shown.tools;
         let fed = served.chat(draft.as_mut(), shown.messages, &options);
         (fed, draft)

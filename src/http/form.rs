@@ -1,12 +1,14 @@
 //! What answers are to be, and what is made of their texts: thoughts, words and calls, judged when they are complete.
 
+use serde_json::{Map, Value};
+
 use super::generate::off_thread;
 use super::wire::{ApiError, Call, Endpoint, Reason, Said, Shared, ToolChoice, Tools, refused};
 use crate::ids::TokenId;
-use crate::runtime::Held;
+use crate::runtime::{Held, ServedModel};
 use crate::sample::{BadShape, CallFormat, Constraint, Shape};
 use crate::sched::FinishReason;
-use crate::text::{CallSyntax, Controls, Part, Speech, Thinking, ToolUse};
+use crate::text::{CallSyntax, Controls, Message, Part, Presented, Speech, Thinking, ToolUse};
 
 /// Last tokens of a prompt that say whether thoughts have begun.
 const TAIL: usize = 8;
@@ -99,6 +101,45 @@ impl Form {
             speech,
             said: Said::default(),
         }
+    }
+}
+
+/// Messages as the model is told them, with the functions that `shared` offers it; `begun` is whether they go on with
+/// a chat that was told of them.
+pub(super) fn present(
+    model: &ServedModel,
+    shared: &Shared,
+    messages: Vec<Message>,
+    begun: bool,
+) -> Presented {
+    let offered = shared.tools.as_ref();
+    let told = offered.filter(|tools| tools.choice != ToolChoice::None);
+    let told = told.map(|tools| tools.described.clone());
+    ToolUse::of(&model.template).present(messages, told, begun)
+}
+
+/// What a template is told about thinking, or why it cannot be.
+pub(super) fn thoughts(
+    model: &ServedModel,
+    think: Option<bool>,
+) -> Result<Map<String, Value>, ApiError> {
+    let template = model.template.source();
+    let (thinks, switched) = (
+        template.contains("<think>"),
+        template.contains("enable_thinking"),
+    );
+    let refuse = |reason: &str| Err(ApiError::bad("think", format!("{reason}: leave it out")));
+    match think {
+        None => Ok(Map::new()),
+        Some(think) if switched => {
+            let named = ("enable_thinking".to_owned(), Value::Bool(think));
+            Ok(Map::from_iter([named]))
+        }
+        Some(false) if thinks => refuse("is false, and this model's thoughts cannot be left out"),
+        Some(true) if !thinks => {
+            refuse("is true, and this model has no thoughts that are told apart")
+        }
+        Some(_) => Ok(Map::new()),
     }
 }
 

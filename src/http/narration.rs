@@ -7,11 +7,13 @@ use actix_web::web::Bytes;
 use futures_util::stream::{self, LocalBoxStream};
 use futures_util::{Stream, StreamExt};
 
+use super::form::Saying;
 use super::generate::{Job, Running};
 use super::trail::Trail;
-use super::wire::ApiError;
+use super::wire::{ApiError, Reason, Said};
 use crate::runtime::{Finish, Held, Piece, TokenPiece};
 use crate::sched::Failure;
+use crate::text::Part;
 
 /// How long a stream may be silent: proxies close one that is.
 pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -23,11 +25,11 @@ pub(super) trait Narrator {
         Vec::new()
     }
 
-    /// More text, and the tokens since the last piece; either may be empty.
-    fn piece(&mut self, text: String, tokens: &[TokenPiece]) -> Vec<Bytes>;
+    /// More of what is said, and the tokens since the last time; either may be empty.
+    fn say(&mut self, parts: Vec<Part>, tokens: &[TokenPiece]) -> Vec<Bytes>;
 
     /// The end.
-    fn done(&mut self, finish: &Finish) -> Vec<Bytes>;
+    fn done(&mut self, reason: Reason, finish: &Finish) -> Vec<Bytes>;
 
     /// An error after the start: the status was sent long ago.
     fn failed(&mut self, error: &ApiError) -> Vec<Bytes>;
@@ -43,6 +45,7 @@ struct Narration<N> {
     narrator: N,
     job: Job,
     pieces: LocalBoxStream<'static, Result<Piece, Failure>>,
+    saying: Saying,
     /// Tokens that were recorded.
     recorded: usize,
     ready: VecDeque<Bytes>,
@@ -66,6 +69,7 @@ pub(super) fn narrate(
         narrator,
         job,
         pieces: pieces.boxed_local(),
+        saying: running.saying,
         recorded: 0,
         ready: VecDeque::new(),
         over: false,
@@ -79,16 +83,27 @@ pub(super) fn narrate(
     })
 }
 
+/// An answer at once.
+pub(super) struct Whole {
+    pub(super) said: Said,
+    pub(super) reason: Reason,
+    pub(super) tokens: Vec<TokenPiece>,
+    pub(super) finish: Finish,
+}
+
 /// The whole of an answer, noted in its record.
-pub(super) async fn whole(
-    running: Running,
-    trail: &mut Trail,
-) -> Result<(String, Vec<TokenPiece>, Finish), ApiError> {
+pub(super) async fn whole(running: Running, trail: &mut Trail) -> Result<Whole, ApiError> {
     let (text, tokens, finish) = running.answer.collect().await?;
     trail.generated(finish.usage.completion_tokens);
     trail.finished(true, &finish);
+    let (said, reason) = running.saying.whole(&text, finish.reason)?;
     trail.answered();
-    Ok((text, tokens, finish))
+    Ok(Whole {
+        said,
+        reason,
+        tokens,
+        finish,
+    })
 }
 
 impl<N: Narrator> Narration<N> {
@@ -110,8 +125,9 @@ impl<N: Narrator> Narration<N> {
                 Ok(Some(Ok(Piece::Text { text, tokens }))) => {
                     self.recorded += tokens.len();
                     self.job.trail.generated(tokens.len());
-                    let parts = self.narrator.piece(text, &tokens);
-                    self.ready.extend(parts);
+                    let parts = self.saying.push(&text);
+                    let told = self.narrator.say(parts, &tokens);
+                    self.ready.extend(told);
                 }
                 Ok(Some(Ok(Piece::Done(finish)))) => self.finish(&finish),
                 Ok(Some(Err(failure))) => self.fail(&failure.into()),
@@ -121,13 +137,19 @@ impl<N: Narrator> Narration<N> {
     }
 
     fn finish(&mut self, finish: &Finish) {
+        let (parts, reason) = match self.saying.finish(finish.reason) {
+            Ok(end) => end,
+            Err(error) => return self.fail(&error),
+        };
         // The token that ends a text is counted and not told.
         let untold = finish.usage.completion_tokens.saturating_sub(self.recorded);
         self.job.trail.generated(untold);
         self.job.trail.finished(true, finish);
         self.job.trail.answered();
-        let parts = self.narrator.done(finish);
-        self.ready.extend(parts);
+        let last = self.narrator.say(parts, &[]);
+        self.ready.extend(last);
+        let told = self.narrator.done(reason, finish);
+        self.ready.extend(told);
         self.over = true;
     }
 

@@ -51,7 +51,7 @@ def check_models(client):
     assert listed.details.format == "gguf" and listed.details.family == "llama", listed
     assert listed.modified_at.year >= 2026 and len(listed.digest) == 64, listed
     shown = client.show("smollm2:latest")
-    assert shown.details == listed.details and shown.capabilities == ["completion"], shown
+    assert shown.details == listed.details and shown.capabilities == ["completion", "tools"], shown
     assert shown.modelinfo["llama.block_count"] == 30 and shown.template, shown
     assert client.copy("smollm2", "twin").status == "success"
     assert sorted(model.model for model in client.list().models) == ["smollm2", "twin"]

@@ -215,10 +215,10 @@ fn errors_have_ollamas_shape_wherever_they_come_from() {
         ),
         (
             CHAT,
-            json!({"messages": said, "format": "json"}),
+            json!({"messages": said, "format": {"type": "string", "format": "nothing"}}),
             400,
-            "unsupported_parameter",
-            Some("format"),
+            "invalid_value",
+            Some("format#/format"),
         ),
         (
             CHAT,
@@ -226,6 +226,13 @@ fn errors_have_ollamas_shape_wherever_they_come_from() {
             400,
             "context_length_exceeded",
             Some("messages"),
+        ),
+        (
+            CHAT,
+            json!({"messages": said, "think": true}),
+            400,
+            "invalid_value",
+            Some("think"),
         ),
         ("/api/nowhere", json!({}), 404, "unknown_route", None),
         ("/api/tags", json!({}), 405, "method_not_allowed", None),
@@ -403,7 +410,7 @@ fn installed_models_are_listed_and_shown() {
         .post("/api/show", &json!({"model": "smollm2:latest"}))
         .json();
     assert_eq!(shown["details"], details);
-    assert_eq!(shown["capabilities"], json!(["completion"]));
+    assert_eq!(shown["capabilities"], json!(["completion", "tools"]));
     assert!(
         shown["template"].as_str().unwrap().contains("<|im_start|>"),
         "{shown}"
@@ -546,4 +553,68 @@ fn only_who_may_manage_changes_what_is_installed() {
     assert_eq!(shown.status, 200, "{}", shown.body);
     let listed = shelf.library.list().unwrap();
     assert_eq!(listed.len(), 1, "nothing was changed: {listed:?}");
+}
+
+#[test]
+fn an_answer_keeps_to_its_format() {
+    let daemon = Daemon::start(Setup::real());
+    let format = json!({"type": "object", "properties": {"colour": {"enum": ["red", "blue"]}, "count":
+        {"type": "integer", "minimum": 1, "maximum": 9}}, "required": ["colour", "count"], "additionalProperties": false});
+    let options = json!({"temperature": 1, "seed": 3, "num_predict": 64});
+    let asks = [
+        (
+            CHAT,
+            json!({"messages": [{"role": "user", "content": "Name a colour."}]}),
+        ),
+        (GENERATE, json!({"prompt": "Name a colour."})),
+        (GENERATE, json!({"prompt": "A colour:", "raw": true})),
+    ];
+    for (route, mut ask) in asks {
+        ask["format"] = format.clone();
+        ask["options"] = options.clone();
+        let told = lines(&daemon.post(route, &ask));
+        let piece = |line: &Value| match route {
+            CHAT => line["message"]["content"].as_str().unwrap().to_owned(),
+            _ => line["response"].as_str().unwrap().to_owned(),
+        };
+        let text: String = told.iter().map(piece).collect();
+        let value: Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"));
+        let colour = value["colour"].as_str().unwrap();
+        let count = value["count"].as_u64().unwrap();
+        assert!(["red", "blue"].contains(&colour) && (1..=9).contains(&count), "{text}");
+        assert_eq!(told.last().unwrap()["done_reason"], "stop", "{told:?}");
+        ask["stream"] = json!(false);
+        assert_eq!(piece(&daemon.post(route, &ask).json()), text);
+    }
+}
+
+#[test]
+fn calls_are_told_whole_and_heard_again() {
+    let daemon = Daemon::start(Setup::real());
+    let tool = json!({"type": "function", "function": {"name": "weather", "parameters": {"type": "object",
+        "properties": {"city": {"enum": ["Paris", "Rome"]}}, "required": ["city"], "additionalProperties": false}}});
+    let question = json!({"role": "user", "content": "What is the weather in Paris?"});
+    let mut ask = json!({"messages": [question], "tools": [tool], "tool_choice": "required", "parallel_tool_calls": false,
+        "options": {"temperature": 0, "num_predict": 96}});
+    let told = lines(&daemon.post(CHAT, &ask));
+    let calls: Vec<&Value> = told
+        .iter()
+        .filter_map(|line| line["message"].get("tool_calls"))
+        .collect();
+    assert_eq!(calls.len(), 1, "{told:?}");
+    let function = &calls[0][0]["function"];
+    assert_eq!(function["name"], "weather", "{told:?}");
+    let city = function["arguments"]["city"].as_str().unwrap();
+    assert!(["Paris", "Rome"].contains(&city), "{told:?}");
+    ask["stream"] = json!(false);
+    let whole = daemon.post(CHAT, &ask).json();
+    assert_eq!(&whole["message"]["tool_calls"], calls[0]);
+    assert_eq!(whole["done_reason"], "stop");
+
+    let result = json!({"role": "tool", "tool_name": "weather", "content": "18 degrees"});
+    ask["messages"] = json!([question, whole["message"], result]);
+    ask.as_object_mut().unwrap().remove("tool_choice");
+    ask["options"]["num_predict"] = json!(8);
+    let reply = daemon.post(CHAT, &ask);
+    assert_eq!(reply.status, 200, "{}", reply.body);
 }

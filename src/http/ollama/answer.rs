@@ -4,15 +4,16 @@ use std::time::{Duration, Instant, SystemTime};
 
 use actix_web::web::Bytes;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::ask::Route;
 use crate::http::logprobs::Teller;
-use crate::http::narration::Narrator;
+use crate::http::narration::{Narrator, Whole};
 use crate::http::respond::line;
-use crate::http::wire::{ApiError, ChatLogprob, Dialect};
+use crate::http::wire::{ApiError, ChatLogprob, Dialect, Reason, Said};
 use crate::kv::KvReport;
 use crate::runtime::{Finish, TokenPiece};
-use crate::sched::FinishReason;
+use crate::text::Part;
 
 /// What all lines of an answer share.
 pub(super) struct Lines {
@@ -25,6 +26,8 @@ pub(super) struct Lines {
     pub(super) load: Duration,
     /// Tells log-probabilities, when they are asked for.
     pub(super) teller: Option<Teller>,
+    /// A call whose arguments are still coming, in a stream.
+    pub(super) calling: Option<(String, String)>,
 }
 
 /// A line, or a whole answer.
@@ -34,6 +37,8 @@ struct Line<'a> {
     created_at: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     response: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    thinking: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<Spoken>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -49,6 +54,57 @@ struct Line<'a> {
 struct Spoken {
     role: &'static str,
     content: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    thinking: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tool_calls: Vec<Called>,
+}
+
+#[derive(Debug, Serialize)]
+struct Called {
+    function: Function,
+}
+
+#[derive(Debug, Serialize)]
+struct Function {
+    name: String,
+    arguments: Value,
+}
+
+/// What a line says.
+#[derive(Debug, Default)]
+struct Words {
+    text: String,
+    thought: Option<String>,
+    calls: Vec<Called>,
+}
+
+impl Words {
+    fn is_empty(&self) -> bool {
+        self.text.is_empty() && self.thought.is_none() && self.calls.is_empty()
+    }
+}
+
+impl From<Said> for Words {
+    fn from(said: Said) -> Self {
+        let calls = said.calls.into_iter().map(|call| call.function);
+        let calls = calls
+            .filter_map(|function| called(function.name.unwrap_or_default(), &function.arguments));
+        Words {
+            text: said.words,
+            thought: said.thought,
+            calls: calls.collect(),
+        }
+    }
+}
+
+/// A whole call. One that was cut by the limit of tokens has no arguments that could be told: the reason of the end says
+/// that it was cut.
+fn called(name: String, arguments: &str) -> Option<Called> {
+    let arguments = serde_json::from_str(arguments).ok()?;
+    Some(Called {
+        function: Function { name, arguments },
+    })
 }
 
 /// Counts of tokens, and times in nanoseconds.
@@ -73,21 +129,24 @@ fn nanoseconds(time: Duration) -> u64 {
 }
 
 impl Lines {
-    fn line(&self, text: String) -> Line<'_> {
-        let (response, message) = match self.route {
-            Route::Generate => (Some(text), None),
-            Route::Chat => (
-                None,
-                Some(Spoken {
+    fn line(&self, words: Words) -> Line<'_> {
+        let (response, thinking, message) = match self.route {
+            Route::Generate => (Some(words.text), words.thought, None),
+            Route::Chat => {
+                let message = Spoken {
                     role: "assistant",
-                    content: text,
-                }),
-            ),
+                    content: words.text,
+                    thinking: words.thought,
+                    tool_calls: words.calls,
+                };
+                (None, None, Some(message))
+            }
         };
         Line {
             model: &self.model,
             created_at: rfc3339(SystemTime::now()),
             response,
+            thinking,
             message,
             logprobs: None,
             done: false,
@@ -96,11 +155,11 @@ impl Lines {
         }
     }
 
-    fn last(&self, text: String, finish: &Finish) -> Line<'_> {
+    fn last(&self, words: Words, reason: Reason, finish: &Finish) -> Line<'_> {
         let usage = &finish.usage;
-        let reason = match finish.reason {
-            FinishReason::Stop => "stop",
-            FinishReason::Length => "length",
+        let reason = match reason {
+            Reason::Stop | Reason::ToolCalls => "stop",
+            Reason::Length => "length",
         };
         Line {
             done: true,
@@ -114,21 +173,17 @@ impl Lines {
                 eval_duration: nanoseconds(usage.total.saturating_sub(usage.first_token)),
                 kv: finish.kv.clone(),
             }),
-            ..self.line(text)
+            ..self.line(words)
         }
     }
 
     /// An answer at once.
-    pub(super) fn whole(
-        &self,
-        text: String,
-        tokens: &[TokenPiece],
-        finish: &Finish,
-    ) -> impl Serialize {
-        let logprobs = self.teller.as_ref().map(|teller| teller.entries(tokens));
+    pub(super) fn whole(&self, answer: Whole) -> impl Serialize {
+        let teller = self.teller.as_ref();
+        let logprobs = teller.map(|teller| teller.entries(&answer.tokens));
         Line {
             logprobs,
-            ..self.last(text, finish)
+            ..self.last(answer.said.into(), answer.reason, &answer.finish)
         }
     }
 
@@ -137,26 +192,60 @@ impl Lines {
         Line {
             done: true,
             done_reason: Some(reason),
-            ..self.line(String::new())
+            ..self.line(Words::default())
         }
     }
 }
 
+impl Lines {
+    /// The call whose arguments have all come.
+    fn call(&mut self) -> Option<Called> {
+        let (name, arguments) = self.calling.take()?;
+        called(name, &arguments)
+    }
+
+    /// Parts as one line has them; a call is told when it is whole.
+    fn words(&mut self, parts: Vec<Part>) -> Words {
+        let mut words = Words::default();
+        for part in parts {
+            match part {
+                Part::Words(text) => words.text += &text,
+                Part::Thought(text) => *words.thought.get_or_insert_default() += &text,
+                Part::Call { name, .. } => {
+                    words.calls.extend(self.call());
+                    self.calling = Some((name, String::new()));
+                }
+                Part::Arguments { text, .. } => {
+                    if let Some((_, arguments)) = &mut self.calling {
+                        arguments.push_str(&text);
+                    }
+                }
+            }
+        }
+        words
+    }
+}
+
 impl Narrator for Lines {
-    fn piece(&mut self, text: String, tokens: &[TokenPiece]) -> Vec<Bytes> {
+    fn say(&mut self, parts: Vec<Part>, tokens: &[TokenPiece]) -> Vec<Bytes> {
+        let words = self.words(parts);
         let told = self.teller.as_ref().filter(|_| !tokens.is_empty());
         let logprobs = told.map(|teller| teller.entries(tokens));
-        if text.is_empty() && logprobs.is_none() {
+        if words.is_empty() && logprobs.is_none() {
             return Vec::new();
         }
         vec![line(&Line {
             logprobs,
-            ..self.line(text)
+            ..self.line(words)
         })]
     }
 
-    fn done(&mut self, finish: &Finish) -> Vec<Bytes> {
-        vec![line(&self.last(String::new(), finish))]
+    fn done(&mut self, reason: Reason, finish: &Finish) -> Vec<Bytes> {
+        let words = Words {
+            calls: self.call().into_iter().collect(),
+            ..Words::default()
+        };
+        vec![line(&self.last(words, reason, finish))]
     }
 
     fn failed(&mut self, error: &ApiError) -> Vec<Bytes> {

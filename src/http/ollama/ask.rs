@@ -4,10 +4,11 @@ use serde_json::{Map, Value};
 
 use super::name;
 use super::options::Options;
-use crate::http::wire::chat::logprobs;
+use crate::http::wire::chat::{calls, logprobs};
 use crate::http::wire::common::{deadline, keep_alive, kv, priority, session};
 use crate::http::wire::fields::wrong;
-use crate::http::wire::{ApiError, Fields, Shared};
+use crate::http::wire::{ApiError, Fields, Format, Shared, Tools};
+use crate::sample::Shape;
 use crate::text::{Message, Role};
 
 /// Most messages of a request.
@@ -38,6 +39,8 @@ pub(super) enum Said {
 pub(super) struct Ask {
     pub(super) said: Said,
     pub(super) options: Options,
+    /// Whether it is to think before it answers; as the model does by itself if absent.
+    pub(super) think: Option<bool>,
     /// What has the same meaning in the other APIs.
     pub(super) shared: Shared,
 }
@@ -45,7 +48,7 @@ pub(super) struct Ask {
 impl Ask {
     /// Reads a body; also says which fields nobody knows.
     pub(super) fn read(route: Route, mut fields: Fields) -> Result<(Self, Vec<String>), ApiError> {
-        refuse(&mut fields)?;
+        refuse(route, &mut fields)?;
         let stream = !fields.has("stream") || fields.flag("stream")?;
         let (mut options, mut unknown) = Options::read(&mut fields)?;
         options.sampling.logprobs = logprobs(&mut fields)?;
@@ -53,6 +56,7 @@ impl Ask {
             Route::Generate => prompt(&mut fields)?,
             Route::Chat => messages(&mut fields)?,
         };
+        let think = think(&mut fields)?;
         let shared = Shared {
             model: name::of(&mut fields)?,
             stop: std::mem::take(&mut options.stop),
@@ -64,6 +68,8 @@ impl Ask {
             keep_alive: keep_alive(&mut fields)?,
             priority: priority(&mut fields)?,
             deadline: deadline(&mut fields)?,
+            format: format(&mut fields)?,
+            tools: Tools::read(&mut fields)?,
             ..Shared::default()
         };
         if shared.session.is_some() && options.context.is_some() {
@@ -74,6 +80,7 @@ impl Ask {
         let ask = Ask {
             said,
             options,
+            think,
             shared,
         };
         Ok((ask, unknown))
@@ -81,7 +88,7 @@ impl Ask {
 }
 
 /// Refuses what is known and cannot be honoured, unless its value asks for nothing.
-fn refuse(fields: &mut Fields) -> Result<(), ApiError> {
+fn refuse(route: Route, fields: &mut Fields) -> Result<(), ApiError> {
     let off = |value: &Value| value == &Value::Bool(false);
     let empty = |value: &Value| value.as_str() == Some("");
     let none = |value: &Value| value.as_array().is_some_and(Vec::is_empty);
@@ -92,13 +99,9 @@ fn refuse(fields: &mut Fields) -> Result<(), ApiError> {
         "nothing is shifted out of the context: kv says what is kept",
         off,
     )?;
-    fields.refuse(
-        "think",
-        "the model's thoughts are a part of its answer",
-        off,
-    )?;
-    fields.refuse("format", "describe the format in the prompt", empty)?;
-    fields.refuse("tools", "describe the functions in the prompt", none)?;
+    if route == Route::Generate {
+        fields.refuse("tools", "use /api/chat", none)?;
+    }
     fields.refuse("images", "only text is offered", none)?;
     fields.refuse("suffix", "write it into the prompt", empty)?;
     fields.refuse(
@@ -107,6 +110,31 @@ fn refuse(fields: &mut Fields) -> Result<(), ApiError> {
         empty,
     )?;
     fields.refuse("context", "use /api/chat, or a session", none)
+}
+
+/// What the answer is to be: any JSON, or what a schema allows.
+fn format(fields: &mut Fields) -> Result<Option<Format>, ApiError> {
+    let shape = match fields.take("format") {
+        None => return Ok(None),
+        Some(Value::String(text)) if text.is_empty() => return Ok(None),
+        Some(Value::String(text)) if text == "json" => Shape::JsonObject,
+        Some(schema @ Value::Object(_)) => Shape::JsonSchema(schema),
+        Some(other) => return Err(wrong("format", &other, "\"json\" or a schema")),
+    };
+    let param = "format";
+    Ok(Some(Format { shape, param }))
+}
+
+fn think(fields: &mut Fields) -> Result<Option<bool>, ApiError> {
+    match fields.take("think") {
+        None => Ok(None),
+        Some(Value::Bool(think)) => Ok(Some(think)),
+        Some(Value::String(level)) => {
+            let hint = format!("there are no levels such as {level:?}: use true or false");
+            Err(ApiError::unsupported("think", &hint))
+        }
+        Some(other) => Err(wrong("think", &other, "true or false")),
+    }
 }
 
 fn prompt(fields: &mut Fields) -> Result<Said, ApiError> {
@@ -167,12 +195,10 @@ fn message(place: usize, value: Value) -> Result<Message, ApiError> {
     if take("images").is_some_and(|images| images.as_array().is_none_or(|list| !list.is_empty())) {
         return Err(ApiError::unsupported(at("images"), "only text is offered"));
     }
-    if text("thinking", take("thinking"))?.is_some_and(|text| !text.is_empty()) {
-        let hint = "put what the model is to see of it into content";
-        return Err(ApiError::unsupported(at("thinking"), hint));
-    }
+    let thought = text("thinking", take("thinking"))?.filter(|text| !text.is_empty());
     Ok(Message {
-        tool_calls: take("tool_calls"),
+        tool_calls: calls(&at("tool_calls"), take("tool_calls"))?,
+        reasoning_content: thought,
         name: text("tool_name", take("tool_name"))?,
         ..Message::new(role, content)
     })
@@ -180,6 +206,8 @@ fn message(place: usize, value: Value) -> Result<Message, ApiError> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::runtime::KeepAlive;
 
@@ -233,6 +261,33 @@ mod tests {
         assert_eq!(messages[1].name.as_deref(), Some("sum"));
         let whole = read(Route::Chat, r#"{"stream": false}"#).unwrap().0;
         assert!(!whole.shared.stream && whole.said == Said::Nothing);
+    }
+
+    #[test]
+    fn forms_tools_and_thoughts_are_read() {
+        let body = r#"{"messages": [{"role": "assistant", "thinking": "hm", "tool_calls": [{"function": {"name": "f",
+            "arguments": {"a": 1}}}]}], "tools": [{"type": "function", "function": {"name": "f"}}], "think": true}"#;
+        let (ask, left) = read(Route::Chat, body).unwrap();
+        assert!(left.is_empty(), "{left:?}");
+        assert_eq!(ask.think, Some(true));
+        assert_eq!(ask.shared.tools.unwrap().functions[0].name, "f");
+        let Said::Chat(messages) = ask.said else {
+            panic!("a chat");
+        };
+        assert_eq!(messages[0].reasoning_content.as_deref(), Some("hm"));
+        for (body, shape) in [
+            (r#"{"format": "json"}"#, Some(Shape::JsonObject)),
+            (
+                r#"{"format": {"type": "null"}}"#,
+                Some(Shape::JsonSchema(json!({"type": "null"}))),
+            ),
+            (r#"{"format": ""}"#, None),
+        ] {
+            for route in [Route::Chat, Route::Generate] {
+                let (ask, _) = read(route, body).unwrap();
+                assert_eq!(ask.shared.format.map(|format| format.shape), shape, "{body}");
+            }
+        }
     }
 
     #[test]
@@ -298,12 +353,7 @@ mod tests {
                 "invalid_value",
                 "options.num_ctx",
             ),
-            (
-                Route::Chat,
-                r#"{"think": true}"#,
-                "unsupported_parameter",
-                "think",
-            ),
+            (Route::Chat, r#"{"think": 1}"#, "invalid_value", "think"),
             (
                 Route::Chat,
                 r#"{"think": "low"}"#,
@@ -312,18 +362,18 @@ mod tests {
             ),
             (
                 Route::Chat,
-                r#"{"format": "json"}"#,
-                "unsupported_parameter",
+                r#"{"format": "yaml"}"#,
+                "invalid_value",
                 "format",
             ),
             (
                 Route::Chat,
-                r#"{"format": {"type": "object"}}"#,
+                r#"{"tools": [{}]}"#,
                 "unsupported_parameter",
-                "format",
+                "tools[0].type",
             ),
             (
-                Route::Chat,
+                Route::Generate,
                 r#"{"tools": [{}]}"#,
                 "unsupported_parameter",
                 "tools",
@@ -366,9 +416,15 @@ mod tests {
             ),
             (
                 Route::Chat,
-                r#"{"messages": [{"role": "assistant", "thinking": "x"}]}"#,
-                "unsupported_parameter",
+                r#"{"messages": [{"role": "assistant", "thinking": 1}]}"#,
+                "invalid_value",
                 "messages[0].thinking",
+            ),
+            (
+                Route::Chat,
+                r#"{"messages": [{"role": "assistant", "tool_calls": [{}]}]}"#,
+                "invalid_value",
+                "messages[0].tool_calls[0].function",
             ),
         ] {
             let error = read(route, body).unwrap_err();

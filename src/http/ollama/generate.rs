@@ -10,7 +10,7 @@ use super::answer::Lines;
 use super::ask::{Ask, Route, Said};
 use super::name;
 use super::options::{Length, rename};
-use crate::http::form::Form;
+use crate::http::form::{Form, present, thoughts};
 use crate::http::generate::{Job, Prepared, begin, find_model, off_thread, start};
 use crate::http::logprobs::Teller;
 use crate::http::serve::State;
@@ -62,13 +62,20 @@ async fn answer(state: &State, req: &HttpRequest, payload: Payload, route: Route
         began,
         load: Duration::ZERO,
         teller: None,
+        calling: None,
     };
     let outcome = match ask.said {
         Said::Nothing => keep(state, &ask, &mut lines, &mut job).await,
-        Said::Chat(_) | Said::Raw(_) => match prepare(state, ask, &mut lines, &mut job).await {
-            Ok(prepared) => return told(state, job, prepared, lines).await,
-            Err(error) => Err(error),
-        },
+        Said::Chat(_) | Said::Raw(_) => {
+            let endpoint = match ask.said {
+                Said::Raw(_) => Endpoint::Completion,
+                Said::Chat(_) | Said::Nothing => Endpoint::Chat,
+            };
+            match prepare(state, ask, &mut lines, &mut job).await {
+                Ok(prepared) => return told(state, job, endpoint, prepared, lines).await,
+                Err(error) => Err(error),
+            }
+        }
     };
     outcome.unwrap_or_else(|error| job.refuse(named(route, error)))
 }
@@ -147,6 +154,7 @@ async fn prepare(
     let Ask {
         said,
         options,
+        think,
         mut shared,
     } = ask;
     model.keep_for(shared.keep_alive);
@@ -157,17 +165,23 @@ async fn prepare(
         );
         return Err(ApiError::bad("options.num_ctx", reason));
     }
-    let rendered = RenderOptions {
+    let mut rendered = RenderOptions {
         now: Some(SystemTime::now()),
+        extra: thoughts(&model, think)?,
         ..RenderOptions::default()
     };
     let mut draft = begin(state, &model, shared.session.as_ref())?;
-    let served = model.clone();
+    let (served, asked) = (model.clone(), shared.clone());
     let rendering = move || {
         let fed = match said {
-            Said::Chat(messages) => served
-                .chat(draft.as_mut(), messages, &rendered)
-                .map(|fed| (fed.ids, fed.system_tokens)),
+            Said::Chat(messages) => {
+                let begun = draft.as_ref().is_some_and(|draft| !draft.is_new());
+                let shown = present(&served, &asked, messages, begun);
+                rendered.tools = shown.tools;
+                served
+                    .chat(draft.as_mut(), shown.messages, &rendered)
+                    .map(|fed| (fed.ids, fed.system_tokens))
+            }
             Said::Raw(text) => served.text(draft.as_ref(), &text).map(|ids| (ids, 0)),
             Said::Nothing => Ok((Vec::new(), 0)),
         };
@@ -207,14 +221,16 @@ async fn prepare(
     })
 }
 
-async fn told(state: &State, mut job: Job, prepared: Prepared, lines: Lines) -> HttpResponse {
+async fn told(
+    state: &State,
+    mut job: Job,
+    endpoint: Endpoint,
+    prepared: Prepared,
+    lines: Lines,
+) -> HttpResponse {
     let (model, stream) = (prepared.model.clone(), prepared.shared.stream);
     let tokens = prepared.prompts.iter().map(Vec::len).sum();
     job.trail.prompt(tokens);
-    let endpoint = match lines.route {
-        Route::Generate => Endpoint::Completion,
-        Route::Chat => Endpoint::Chat,
-    };
     let prompt = prepared.prompts.first().map_or(&[][..], Vec::as_slice);
     let form = match Form::of(&model, endpoint, &prepared.shared, prompt).await {
         Ok(form) => form,
@@ -232,9 +248,7 @@ async fn told(state: &State, mut job: Job, prepared: Prepared, lines: Lines) -> 
         return respond::lines(narration::narrate(lines, running, model, job));
     }
     match narration::whole(running, &mut job.trail).await {
-        Ok((text, tokens, finish)) => {
-            respond::json(StatusCode::OK, &lines.whole(text, &tokens, &finish))
-        }
+        Ok(answer) => respond::json(StatusCode::OK, &lines.whole(answer)),
         Err(error) => job.refuse(error),
     }
 }

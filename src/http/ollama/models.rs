@@ -17,6 +17,7 @@ use crate::http::{body, respond};
 use crate::runtime::{KeepAlive, ModelError, ServedModel};
 use crate::sample::Defaults;
 use crate::store::{Installed, Library, Model};
+use crate::text::ChatTemplate;
 
 /// When a model that is kept for ever is told to go: the last time that Ollama's clients can hold, 292 years away.
 const FOR_EVER: Duration = Duration::from_secs(292 * 365 * 24 * 3600);
@@ -135,11 +136,18 @@ async fn shown(state: &State, req: &HttpRequest, payload: Payload) -> Result<Val
             "template": model.chat_template().source(),
             "details": Details::new(&model.checkpoint, &model.summary),
             "model_info": model_info(&model.checkpoint, &model.summary, verbose),
-            "capabilities": ["completion"],
+            "capabilities": capabilities(model.chat_template()),
             "modified_at": modified_at(&installed),
         }))
     };
     off_thread(looking).await?
+}
+
+/// What may be asked of a model: tools are told to any.
+fn capabilities(template: &ChatTemplate) -> Vec<&'static str> {
+    let thinks = template.source().contains("<think>");
+    let thinking = thinks.then_some("thinking");
+    ["completion", "tools"].into_iter().chain(thinking).collect()
 }
 
 /// What requests get that say nothing, as lines of a Modelfile.

@@ -104,16 +104,18 @@ fn message(place: usize, value: Value) -> Result<Message, ApiError> {
     }
     let name = optional_text(&at("name"), take("name"))?;
     let tool_call_id = optional_text(&at("tool_call_id"), take("tool_call_id"))?;
+    let thought = optional_text(&at("reasoning_content"), take("reasoning_content"))?;
     Ok(Message {
         tool_calls: calls(&at("tool_calls"), take("tool_calls"))?,
         name,
         tool_call_id,
+        reasoning_content: thought,
         ..Message::new(role, content)
     })
 }
 
 /// Calls that were made, with their arguments as the object that templates write.
-fn calls(at: &str, value: Option<Value>) -> Result<Option<Value>, ApiError> {
+pub(in crate::http) fn calls(at: &str, value: Option<Value>) -> Result<Option<Value>, ApiError> {
     let mut list = match value {
         None => return Ok(None),
         Some(Value::Array(list)) if list.is_empty() => return Ok(None),

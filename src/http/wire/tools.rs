@@ -36,7 +36,7 @@ pub(in crate::http) enum ToolChoice {
 }
 
 impl Tools {
-    pub(super) fn read(fields: &mut Fields) -> Result<Option<Self>, ApiError> {
+    pub(in crate::http) fn read(fields: &mut Fields) -> Result<Option<Self>, ApiError> {
         let said = fields.has("tools");
         let list = match fields.take("tools") {
             None => Vec::new(),
