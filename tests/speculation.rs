@@ -420,6 +420,7 @@ fn the_same_seed_says_the_same_with_guesses() {
     for seed in 0..6 {
         // Three words, so that the text repeats itself and chance still has a say.
         let sampling = SamplingParams {
+            constraint: None,
             sampling: Sampling::Random {
                 temperature: 0.6,
                 top_k: None,

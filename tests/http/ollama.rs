@@ -581,7 +581,10 @@ fn an_answer_keeps_to_its_format() {
         let value: Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"));
         let colour = value["colour"].as_str().unwrap();
         let count = value["count"].as_u64().unwrap();
-        assert!(["red", "blue"].contains(&colour) && (1..=9).contains(&count), "{text}");
+        assert!(
+            ["red", "blue"].contains(&colour) && (1..=9).contains(&count),
+            "{text}"
+        );
         assert_eq!(told.last().unwrap()["done_reason"], "stop", "{told:?}");
         ask["stream"] = json!(false);
         assert_eq!(piece(&daemon.post(route, &ask).json()), text);

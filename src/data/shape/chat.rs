@@ -63,6 +63,7 @@ fn message(fields: Fields<'_>) -> Result<Message, FieldError> {
         name: optional(fields.map, "name", fields)?,
         tool_calls,
         tool_call_id: optional(fields.map, "tool_call_id", fields)?,
+        reasoning_content: None,
     })
 }
 

@@ -285,7 +285,11 @@ mod tests {
         ] {
             for route in [Route::Chat, Route::Generate] {
                 let (ask, _) = read(route, body).unwrap();
-                assert_eq!(ask.shared.format.map(|format| format.shape), shape, "{body}");
+                assert_eq!(
+                    ask.shared.format.map(|format| format.shape),
+                    shape,
+                    "{body}"
+                );
             }
         }
     }

@@ -136,7 +136,7 @@ async fn shown(state: &State, req: &HttpRequest, payload: Payload) -> Result<Val
             "template": model.chat_template().source(),
             "details": Details::new(&model.checkpoint, &model.summary),
             "model_info": model_info(&model.checkpoint, &model.summary, verbose),
-            "capabilities": capabilities(model.chat_template()),
+            "capabilities": capabilities(&model.chat_template()),
             "modified_at": modified_at(&installed),
         }))
     };
@@ -147,7 +147,10 @@ async fn shown(state: &State, req: &HttpRequest, payload: Payload) -> Result<Val
 fn capabilities(template: &ChatTemplate) -> Vec<&'static str> {
     let thinks = template.source().contains("<think>");
     let thinking = thinks.then_some("thinking");
-    ["completion", "tools"].into_iter().chain(thinking).collect()
+    ["completion", "tools"]
+        .into_iter()
+        .chain(thinking)
+        .collect()
 }
 
 /// What requests get that say nothing, as lines of a Modelfile.
