@@ -13,7 +13,7 @@ use llamahome::llama::{Compute, Config as ModelConfig, Llama, LlamaForward, set_
 use llamahome::load::Sorted;
 use llamahome::sample::SamplingParams;
 use llamahome::sched::{
-    BatcherKind, Config, Event, Limits, Phase, Request, Scheduler, Standing, Stepper,
+    BatcherKind, Config, Event, Limits, OfPrompt, Phase, Request, Scheduler, Standing, Stepper,
 };
 use llamahome::store::Model;
 use serde_json::json;
@@ -114,6 +114,7 @@ impl Serving<'_> {
             tenant: None,
             session: None,
             standing: Standing::default(),
+            of_prompt: OfPrompt::Nothing,
         };
         self.tokens.push(Vec::new());
         Ok(self.scheduler.submit(request, Instant::now())?)

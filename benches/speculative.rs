@@ -11,7 +11,7 @@ use llamahome::kv::{Hybrid, Policy};
 use llamahome::llama::{Compute, Config as ModelConfig, Llama, LlamaForward, set_threads};
 use llamahome::sample::{Sampling, SamplingParams};
 use llamahome::sched::{
-    Config, Event, Limits, Request, Scheduler, Speculate, Standing, Stepper, Usage,
+    Config, Event, Limits, OfPrompt, Request, Scheduler, Speculate, Standing, Stepper, Usage,
 };
 use llamahome::store::Model;
 use llamahome::text::Tokenizer;
@@ -154,6 +154,7 @@ fn answer(
             tenant: None,
             session: None,
             standing: Standing::default(),
+            of_prompt: OfPrompt::Nothing,
         },
         Instant::now(),
     )?;

@@ -41,6 +41,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         tenant: None,
         session: None,
         standing: sched::Standing::default(),
+        of_prompt: sched::OfPrompt::Nothing,
     };
     scheduler.submit(request, Instant::now())?;
 

@@ -13,7 +13,7 @@ use llamahome::runtime::{
     Ask, LoadState, ModelSource, Opened, RouterKind, Runtime, Sections, SourceError, boot,
 };
 use llamahome::sample::{SamplingParams, StopMatcher};
-use llamahome::sched::{Forward, Standing};
+use llamahome::sched::{Forward, OfPrompt, Standing};
 use llamahome::store::Checkpoint;
 use llamahome::telemetry::Metrics;
 use llamahome::units::ByteSize;
@@ -91,6 +91,7 @@ async fn ask(runtime: &Runtime, name: &str, first: u32) {
         tenant: String::new(),
         session: None,
         standing: Standing::default(),
+        of_prompt: OfPrompt::Nothing,
     };
     let request = model.request(ask).unwrap();
     let stop = StopMatcher::new(Vec::new()).unwrap();

@@ -7,11 +7,11 @@ use std::time::Duration;
 use llamahome::ids::{ModelId, RequestId};
 use llamahome::kv::KvChoice;
 use llamahome::runtime::{
-    Answer, Ask, BadAsk, Builder, LoadState, ModelError, ModelSource, Opened, Piece, RouterKind,
-    Runtime, Sections, ServedModel, SourceError, boot,
+    Answer, Ask, BadAsk, Builder, Collected, LoadState, ModelError, ModelSource, Opened, Piece,
+    RouterKind, Runtime, Sections, ServedModel, SourceError, boot,
 };
 use llamahome::sample::{SamplingParams, StopMatcher};
-use llamahome::sched::{Failure, FakeModel, FinishReason, Forward, PolicyKind, Standing};
+use llamahome::sched::{Failure, FakeModel, FinishReason, Forward, OfPrompt, PolicyKind, Standing};
 use llamahome::telemetry::Metrics;
 use llamahome::text::{ChatTemplate, Tokenizer, Vocab, VocabModel};
 use llamahome::units::ByteSize;
@@ -117,6 +117,7 @@ fn ask(prompt: Vec<u32>, max_tokens: usize) -> Ask {
         tenant: String::new(),
         session: None,
         standing: Standing::default(),
+        of_prompt: OfPrompt::Nothing,
     }
 }
 
@@ -139,7 +140,12 @@ async fn start(
 async fn an_answer_is_text_and_usage() {
     let world = world(0, |_| {});
     let model = world.runtime.model(Some("a")).await.unwrap();
-    let (text, tokens, finish) = start(&world.runtime, &model, 0, 5, &[])
+    let Collected {
+        text,
+        tokens,
+        finish,
+        ..
+    } = start(&world.runtime, &model, 0, 5, &[])
         .await
         .collect()
         .await
@@ -159,7 +165,7 @@ async fn an_answer_is_text_and_usage() {
 async fn a_stop_string_ends_the_work_and_is_not_shown() {
     let world = world(1, |_| {});
     let model = world.runtime.model(Some("a")).await.unwrap();
-    let (text, _, finish) = start(&world.runtime, &model, 0, 40, &["EF"])
+    let Collected { text, finish, .. } = start(&world.runtime, &model, 0, 40, &["EF"])
         .await
         .collect()
         .await
@@ -167,7 +173,7 @@ async fn a_stop_string_ends_the_work_and_is_not_shown() {
     assert_eq!((text.as_str(), finish.reason), ("BCD", FinishReason::Stop));
     assert!(finish.usage.completion_tokens < 40);
     // Also when it comes with the very last token.
-    let (text, _, finish) = start(&world.runtime, &model, 0, 3, &["D"])
+    let Collected { text, finish, .. } = start(&world.runtime, &model, 0, 3, &["D"])
         .await
         .collect()
         .await
@@ -191,7 +197,7 @@ async fn a_panic_fails_that_request_and_the_next_is_served_at_the_same_address()
         matches!(&failure, Failure::WorkerLost(text) if text.contains("injected panic")),
         "{failure}"
     );
-    let (text, ..) = start(&world.runtime, &model, 0, 3, &[])
+    let Collected { text, .. } = start(&world.runtime, &model, 0, 3, &[])
         .await
         .collect()
         .await
@@ -227,7 +233,7 @@ async fn a_panic_of_one_model_does_not_lose_the_others_for_good() {
         running.collect().await,
         Err(Failure::WorkerLost(_))
     ));
-    let (text, ..) = start(&world.runtime, &other, 0, 2, &[])
+    let Collected { text, .. } = start(&world.runtime, &other, 0, 2, &[])
         .await
         .collect()
         .await
@@ -249,7 +255,7 @@ async fn a_stopped_actor_is_started_again_and_those_it_served_are_told() {
         }
     };
     assert!(failure.to_string().contains("starts again"), "{failure}");
-    let (text, ..) = start(&world.runtime, &model, 0, 3, &[])
+    let Collected { text, .. } = start(&world.runtime, &model, 0, 3, &[])
         .await
         .collect()
         .await
@@ -396,7 +402,7 @@ async fn a_model_that_sleeps_is_woken_once_however_many_ask() {
     let asks = (0..20).map(|_| world.runtime.model(Some("a")));
     for model in futures_util::future::join_all(asks).await {
         let answer = start(&world.runtime, &model.unwrap(), 0, 3, &[]).await;
-        assert_eq!(answer.collect().await.unwrap().0, "BCD");
+        assert_eq!(answer.collect().await.unwrap().text, "BCD");
     }
     assert_eq!(
         world.loads.load(Ordering::SeqCst),
@@ -421,7 +427,7 @@ async fn a_model_that_was_left_during_a_step_is_not_put_to_sleep_before_the_devi
     // Behind these steps of another model, the device has done all that it was told for this one.
     let other = world.runtime.model(Some("b")).await.unwrap();
     let answer = start(&world.runtime, &other, 0, 3, &[]).await;
-    assert_eq!(answer.collect().await.unwrap().0, "BCD");
+    assert_eq!(answer.collect().await.unwrap().text, "BCD");
     assert_eq!(world.loads.load(Ordering::SeqCst), 2, "it was loaded again");
     assert_eq!(world.runtime.state(&id).await.state, LoadState::Sleeping);
 }
@@ -443,7 +449,7 @@ async fn replicas_that_need_each_others_memory_both_come_to_it() {
         answers.push(start(&world.runtime, &model, 61, *max_tokens, &[]).await);
     }
     for (answer, max_tokens) in answers.into_iter().zip(lengths) {
-        assert_eq!(answer.collect().await.unwrap().1.len(), max_tokens);
+        assert_eq!(answer.collect().await.unwrap().tokens.len(), max_tokens);
     }
 }
 
@@ -460,7 +466,7 @@ async fn a_shutdown_answers_who_waits_for_a_model_and_finishes_who_waits_for_a_p
     tokio::task::yield_now().await;
     assert!(world.runtime.shutdown(Duration::from_secs(60)).await);
     for answer in answers {
-        assert_eq!(answer.collect().await.unwrap().1.len(), 10);
+        assert_eq!(answer.collect().await.unwrap().tokens.len(), 10);
     }
     let told = waiting.await.unwrap();
     assert!(
@@ -482,7 +488,7 @@ async fn a_small_kv_budget_serves_in_turn() {
         answers.push(start(&world.runtime, &model, 0, 20, &[]).await);
     }
     for answer in answers {
-        assert_eq!(answer.collect().await.unwrap().1.len(), 20);
+        assert_eq!(answer.collect().await.unwrap().tokens.len(), 20);
     }
 }
 
@@ -500,6 +506,7 @@ async fn v10_a_better_class_has_the_memory_of_a_worse_one_and_both_texts_are_who
             priority,
             ..Standing::default()
         },
+        of_prompt: OfPrompt::Nothing,
         ..ask(vec![0], max_tokens)
     };
     let generate = async |ask: Ask| {
@@ -517,14 +524,15 @@ async fn v10_a_better_class_has_the_memory_of_a_worse_one_and_both_texts_are_who
         };
         text += &more;
     }
-    let (high, _, finish) = generate(class(0, 20)).await.collect().await.unwrap();
-    assert_eq!((high.len(), finish.usage.preemptions), (20, 0));
-    let (rest, _, finish) = low.collect().await.unwrap();
-    assert_eq!(finish.usage.completion_tokens, 45);
-    assert_eq!(finish.usage.preemptions, 1);
-    assert!(!finish.usage.paused.is_zero());
-    let (alone, ..) = generate(class(0, 45)).await.collect().await.unwrap();
-    assert_eq!(text + &rest, alone);
+    let high = generate(class(0, 20)).await.collect().await.unwrap();
+    assert_eq!((high.text.len(), high.finish.usage.preemptions), (20, 0));
+    let rest = low.collect().await.unwrap();
+    let usage = &rest.finish.usage;
+    assert_eq!(usage.completion_tokens, 45);
+    assert_eq!(usage.preemptions, 1);
+    assert!(!usage.paused.is_zero());
+    let alone = generate(class(0, 45)).await.collect().await.unwrap();
+    assert_eq!(text + &rest.text, alone.text);
     let counted = world.runtime.metrics().encode();
     assert!(
         counted.contains("llamahome_preemptions_total 1"),
@@ -544,7 +552,7 @@ async fn v11_a_prompt_beyond_the_context_is_refused_and_others_are_answered() {
         context: 200,
     };
     assert_eq!(refused, expected);
-    assert_eq!(running.collect().await.unwrap().1.len(), 30);
+    assert_eq!(running.collect().await.unwrap().tokens.len(), 30);
 }
 
 #[actix::test]
@@ -556,7 +564,7 @@ async fn who_leaves_makes_room_for_who_waits() {
         let mut left = start(&world.runtime, &model, 61, 150, &[]).await;
         assert!(matches!(left.next().await, Some(Ok(Piece::Text { .. }))));
     }
-    let (text, ..) = start(&world.runtime, &model, 0, 3, &[])
+    let Collected { text, .. } = start(&world.runtime, &model, 0, 3, &[])
         .await
         .collect()
         .await
@@ -582,7 +590,7 @@ async fn a_shutdown_finishes_what_runs_and_takes_in_no_more() {
         world.runtime.model(Some("a")).await.err(),
         Some(ModelError::ShuttingDown)
     );
-    assert_eq!(running.collect().await.unwrap().1.len(), 30);
+    assert_eq!(running.collect().await.unwrap().tokens.len(), 30);
     assert!(ending.await.unwrap(), "all was finished in time");
 }
 

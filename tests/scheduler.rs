@@ -8,7 +8,7 @@ use llamahome::kv::Policy;
 use llamahome::sample::SamplingParams;
 use llamahome::sched::{
     Admission, BatcherKind, Busy, Config, Continue, Ended, Event, Failure, FakeModel, FinishReason,
-    Forward, Limits, Phase, Plan, PolicyKind, Request, Scheduler, Standing, Stepper,
+    Forward, Limits, OfPrompt, Phase, Plan, PolicyKind, Request, Scheduler, Standing, Stepper,
 };
 use llamahome::units;
 use proptest::prelude::*;
@@ -26,6 +26,7 @@ fn request(prompt: &[TokenId], max_tokens: usize) -> Request {
         tenant: None,
         session: None,
         standing: Standing::default(),
+        of_prompt: OfPrompt::Nothing,
     }
 }
 
@@ -601,6 +602,7 @@ fn classed(priority: i32, request: Request) -> Request {
             priority,
             ..Standing::default()
         },
+        of_prompt: OfPrompt::Nothing,
         ..request
     }
 }
@@ -803,6 +805,7 @@ fn two_keys_have_their_shares_over_any_half_minute() {
                         key: key.to_owned(),
                         ..Standing::default()
                     },
+                    of_prompt: OfPrompt::Nothing,
                     ..greedy(&vec![1; 5 + fed], 10 + fed)
                 };
                 key_of.insert(scheduler.submit(ask, now).unwrap(), key);

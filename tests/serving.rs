@@ -10,8 +10,8 @@ use llamahome::llama::testing::{tiny_config, tiny_gguf};
 use llamahome::llama::{Compute, Dtype, KvMemory, Llama, LlamaForward};
 use llamahome::sample::{Penalties, Sampling, SamplingParams};
 use llamahome::sched::{
-    Admission, BatcherKind, Config, Event, Forward, Limits, PolicyKind, Request, Scheduler,
-    SessionOrder, SessionReply, Standing, Stepper, Usage,
+    Admission, BatcherKind, Config, Event, Forward, Limits, OfPrompt, PolicyKind, Request,
+    Scheduler, SessionOrder, SessionReply, Standing, Stepper, Usage,
 };
 use llamahome::store::Checkpoint;
 
@@ -111,6 +111,7 @@ fn note(told: &mut Told, events: Vec<(SeqId, Event)>) {
         match event {
             Event::Token { token, .. } => text.push(token),
             Event::Finished { usage, .. } => *end = Some(usage),
+            Event::Prompt(_) | Event::States(..) => panic!("{seq}: nobody asked for it"),
             Event::Failed(failure) => panic!("{seq}: {failure}"),
         }
     }
@@ -148,6 +149,7 @@ fn request(prompt: &[TokenId], policy: &Policy, seed: u64) -> Request {
         tenant: None,
         session: None,
         standing: Standing::default(),
+        of_prompt: OfPrompt::Nothing,
     }
 }
 
@@ -254,6 +256,7 @@ fn v10_the_same_text_when_a_prompt_gives_way_in_the_middle() {
                 priority: 9,
                 ..Standing::default()
             },
+            of_prompt: OfPrompt::Nothing,
             // A worst case that leaves no room.
             max_tokens: 40,
             ..long

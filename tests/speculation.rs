@@ -11,8 +11,8 @@ use llamahome::llama::testing::{tiny_config, tiny_gguf};
 use llamahome::llama::{Compute, Dtype, KvMemory, Llama, LlamaForward};
 use llamahome::sample::{Penalties, Sampling, SamplingParams};
 use llamahome::sched::{
-    Admission, Config, Event, FakeModel, FinishReason, Forward, Limits, Open, Origin, Phase, Plan,
-    Request, Row, Scheduler, Speculate, Standing, Stepper, Want,
+    Admission, Config, Event, FakeModel, FinishReason, Forward, Limits, OfPrompt, Open, Origin,
+    Phase, Plan, Request, Row, Scheduler, Speculate, Standing, Stepper, Want,
 };
 use llamahome::store::Checkpoint;
 use proptest::prelude::*;
@@ -339,6 +339,7 @@ fn request(prompt: Vec<TokenId>, max_tokens: usize, sampling: SamplingParams) ->
         tenant: None,
         session: None,
         standing: Standing::default(),
+        of_prompt: OfPrompt::Nothing,
     }
 }
 
@@ -394,6 +395,7 @@ fn serve_within(
                 Event::Finished { reason, usage, kv } => {
                     ends.insert(seq, (reason, usage, kv));
                 }
+                Event::Prompt(_) | Event::States(..) => panic!("nobody asked for it"),
                 Event::Failed(failure) => panic!("{failure}"),
             }
         }

@@ -11,7 +11,7 @@ use super::signals::Signals;
 use crate::ids::{ModelId, RequestId};
 use crate::kv::{KvChoice, KvReport};
 use crate::runtime::{Ask, Draft, Fed, Finish, Piece, Runtime, ServedModel};
-use crate::sched::{Standing, Usage};
+use crate::sched::{OfPrompt, Standing, Usage};
 use crate::text::{Message, RenderOptions};
 
 /// What is to be gone on with.
@@ -65,6 +65,7 @@ pub(super) async fn generate(
         tenant: String::new(),
         session: None,
         standing: Standing::default(),
+        of_prompt: OfPrompt::Nothing,
     };
     let request = match &mut draft {
         Some(draft) => model.turn(ask, draft)?,
@@ -90,6 +91,7 @@ pub(super) async fn generate(
                     text.push_str(&more);
                 }
             }
+            Some(Ok(Piece::Prompt(_))) => {}
             Some(Ok(Piece::Done(finish))) => {
                 let end = End::Done(Box::new(finish));
                 return Ok(Generated { text, end });

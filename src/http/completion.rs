@@ -53,7 +53,8 @@ async fn prepare(state: &State, fields: Fields, job: &mut Job) -> Result<Prepare
     })
 }
 
-fn encode(
+/// Ids of texts.
+pub(super) fn encode(
     model: &ServedModel,
     draft: Option<&Draft>,
     prompts: Vec<Prompt>,

@@ -10,7 +10,7 @@ use futures_util::future::try_join_all;
 use super::edge::Deadline;
 use super::form::{Form, Saying};
 use super::keys::Caller;
-use super::logprobs::Teller;
+use super::logprobs::{self, Teller};
 use super::models::{unix_seconds, unknown};
 use super::respond;
 use super::serve::State;
@@ -19,10 +19,11 @@ use super::stream::{self, Stream};
 use super::trail::{Asked, Trail};
 use super::wire::{ApiError, Choice, Dialect, Endpoint, Envelope, Shared, Timings, UsageOut};
 use crate::ids::{ModelId, RequestId, SessionId, TokenId};
-use crate::runtime::{self, Ask, Draft, Finish, Held, ServedModel, TokenPiece};
+use crate::runtime::{self, Ask, Collected, Draft, Finish, Held, ServedModel, TokenPiece};
 use crate::sample::{SamplingParams, StopMatcher};
-use crate::sched::Standing;
+use crate::sched::{OfPrompt, Standing};
 use crate::telemetry::TraceParent;
+use crate::text::Controls;
 
 /// A request under way, as handlers hand it on.
 pub(super) struct Job {
@@ -120,6 +121,8 @@ pub(super) struct Telling {
     pub(super) logprobs: bool,
     pub(super) token_ids: bool,
     pub(super) include_usage: bool,
+    /// Prompts are told before their answers.
+    pub(super) echo: bool,
 }
 
 /// The model of a job, which is noted in its record.
@@ -194,6 +197,7 @@ pub(super) async fn answer(
         logprobs: shared.sampling.logprobs.is_some(),
         token_ids: shared.token_ids,
         include_usage: shared.include_usage,
+        echo: shared.echo,
     };
     if shared.stream {
         return stream::response(Stream::new(telling, running, job));
@@ -201,6 +205,15 @@ pub(super) async fn answer(
     match whole(telling, running, &mut job.trail).await {
         Ok(response) => response,
         Err(error) => job.refuse(error),
+    }
+}
+
+/// What is told of the prompts.
+fn of_prompt(shared: &Shared) -> OfPrompt {
+    let told = shared.sampling.logprobs.is_some() || shared.max_tokens == Some(0);
+    match shared.echo && told {
+        true => OfPrompt::Logprobs,
+        false => OfPrompt::Nothing,
     }
 }
 
@@ -242,6 +255,7 @@ pub(super) async fn start(
                 system_tokens,
                 tenant: job.caller.tenant.clone(),
                 session: None,
+                of_prompt: of_prompt(&shared),
                 standing: Standing {
                     priority: shared.priority,
                     key: job.caller.name.clone(),
@@ -289,12 +303,22 @@ async fn whole(
     let told = try_join_all(answers).await?;
     let mut choices = Vec::new();
     let mut finishes: Vec<(bool, Finish)> = Vec::new();
-    for (index, ((first, prompt, saying), (text, tokens, finish))) in
-        prompts.into_iter().zip(told).enumerate()
-    {
+    for (index, ((first, prompt, saying), answer)) in prompts.into_iter().zip(told).enumerate() {
+        let Collected {
+            text,
+            mut tokens,
+            prompt: of_prompt,
+            finish,
+        } = answer;
         trail.generated(finish.usage.completion_tokens);
         trail.finished(first, &finish);
-        let (said, reason) = saying.whole(&text, finish.reason)?;
+        let (mut said, reason) = saying.whole(&text, finish.reason)?;
+        let answered = tokens.len();
+        if telling.echo {
+            let before = telling.model.tokenizer.decode(&prompt, Controls::Keep);
+            said.words.insert_str(0, &before);
+            tokens.splice(0..0, logprobs::of_prompt(&prompt, of_prompt));
+        }
         let mut choice = Choice::whole(telling.envelope.endpoint(), index, said);
         choice.finish_reason = Some(reason);
         choice.kv = several.then(|| finish.kv.clone());
@@ -302,7 +326,7 @@ async fn whole(
         choice.logprobs = telling.logprobs.then(|| teller.tell(&tokens));
         if telling.token_ids {
             choice.prompt_token_ids = Some(prompt);
-            choice.token_ids = Some(ids(&tokens));
+            choice.token_ids = Some(ids(&tokens[tokens.len() - answered..]));
         }
         choices.push(choice);
         finishes.push((first, finish));

@@ -1,8 +1,11 @@
 //! Log-probabilities with the texts of their tokens.
 
+use std::iter;
+
 use super::wire::{ByText, ChatLogprob, Endpoint, Logprobs, TopLogprob};
 use crate::ids::TokenId;
 use crate::runtime::TokenPiece;
+use crate::sample::TokenLogprob;
 use crate::text::{Detokenizer, Tokenizer};
 
 /// What JSON has for minus infinity.
@@ -88,8 +91,11 @@ impl Teller {
         };
         Logprobs::Completion {
             tokens: pieces.iter().map(|piece| self.text(piece.token)).collect(),
-            token_logprobs: pieces.iter().map(own).collect(),
-            top_logprobs: pieces.iter().map(by_text).collect(),
+            token_logprobs: pieces.iter().map(known).collect(),
+            top_logprobs: pieces
+                .iter()
+                .map(|piece| piece.logprob.as_ref().map(|_| by_text(piece)))
+                .collect(),
             text_offset: offsets,
             token_ids: pieces.iter().map(|piece| piece.token).collect(),
             top_logprob_ids: pieces.iter().map(by_id).collect(),
@@ -102,7 +108,22 @@ impl Teller {
 }
 
 fn own(piece: &TokenPiece) -> f32 {
-    finite(piece.logprob.as_ref().map_or(LEAST, |told| told.logprob))
+    known(piece).unwrap_or(LEAST)
+}
+
+fn known(piece: &TokenPiece) -> Option<f32> {
+    let told = piece.logprob.as_ref();
+    told.map(|told| finite(told.logprob))
+}
+
+/// The tokens of a prompt with what was told of them; the first comes behind nothing.
+pub(super) fn of_prompt(prompt: &[TokenId], told: Vec<TokenLogprob>) -> Vec<TokenPiece> {
+    let told = iter::once(None).chain(told.into_iter().map(Some));
+    let told = told.chain(iter::repeat(None));
+    let pieces = prompt.iter().zip(told);
+    pieces
+        .map(|(&token, logprob)| TokenPiece { token, logprob })
+        .collect()
 }
 
 fn best(piece: &TokenPiece) -> &[(TokenId, f32)] {

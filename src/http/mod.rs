@@ -25,6 +25,7 @@ mod chat;
 mod completion;
 mod debug;
 mod edge;
+mod embeddings;
 mod evaluations;
 mod form;
 mod generate;

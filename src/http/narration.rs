@@ -11,7 +11,7 @@ use super::form::Saying;
 use super::generate::{Job, Running};
 use super::trail::Trail;
 use super::wire::{ApiError, Reason, Said};
-use crate::runtime::{Finish, Held, Piece, TokenPiece};
+use crate::runtime::{Collected, Finish, Held, Piece, TokenPiece};
 use crate::sched::Failure;
 use crate::text::Part;
 
@@ -93,7 +93,12 @@ pub(super) struct Whole {
 
 /// The whole of an answer, noted in its record.
 pub(super) async fn whole(running: Running, trail: &mut Trail) -> Result<Whole, ApiError> {
-    let (text, tokens, finish) = running.answer.collect().await?;
+    let Collected {
+        text,
+        tokens,
+        finish,
+        ..
+    } = running.answer.collect().await?;
     trail.generated(finish.usage.completion_tokens);
     trail.finished(true, &finish);
     let (said, reason) = running.saying.whole(&text, finish.reason)?;
@@ -129,6 +134,7 @@ impl<N: Narrator> Narration<N> {
                     let told = self.narrator.say(parts, &tokens);
                     self.ready.extend(told);
                 }
+                Ok(Some(Ok(Piece::Prompt(_)))) => {}
                 Ok(Some(Ok(Piece::Done(finish)))) => self.finish(&finish),
                 Ok(Some(Err(failure))) => self.fail(&failure.into()),
                 Ok(None) => self.over = true,

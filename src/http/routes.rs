@@ -6,15 +6,16 @@ use actix_web::{HttpRequest, HttpResponse, Route};
 
 use super::wire::{ApiError, Dialect};
 use super::{
-    chat, completion, debug, evaluations, health, models, monitor, ollama, page, respond, runs,
-    sessions, tokens,
+    chat, completion, debug, embeddings, evaluations, health, models, monitor, ollama, page,
+    respond, runs, sessions, tokens,
 };
 
 /// All routes: method and path. `{id}` stands for a model's name, `{name}` for a session's, `{run}` for
 /// a run's.
-pub const ROUTES: [(&str, &str); 48] = [
+pub const ROUTES: [(&str, &str); 51] = [
     ("POST", "/v1/chat/completions"),
     ("POST", "/v1/completions"),
+    ("POST", "/v1/embeddings"),
     ("GET", "/v1/models"),
     // Before the names of models, or it would be one.
     ("GET", "/v1/models/events"),
@@ -60,6 +61,8 @@ pub const ROUTES: [(&str, &str); 48] = [
     ("POST", "/api/pull"),
     ("DELETE", "/api/delete"),
     ("POST", "/api/copy"),
+    ("POST", "/api/embed"),
+    ("POST", "/api/embeddings"),
     ("GET", "/api/version"),
     ("HEAD", "/"),
 ];
@@ -147,6 +150,9 @@ fn handler(method: &str, path: &str) -> Option<Route> {
         ("GET", "/") => web::get().to(page::index),
         ("GET", "/page/{file}") => web::get().to(page::file),
         ("POST", "/api/generate") => web::post().to(ollama::generate),
+        ("POST", "/v1/embeddings") => web::post().to(embeddings::embed),
+        ("POST", "/api/embed") => web::post().to(ollama::embed),
+        ("POST", "/api/embeddings") => web::post().to(ollama::embed_one),
         ("POST", "/api/chat") => web::post().to(ollama::chat),
         ("GET", "/api/tags") => web::get().to(ollama::tags),
         ("POST", "/api/show") => web::post().to(ollama::show),

@@ -10,13 +10,14 @@ use futures_util::stream::{self, LocalBoxStream, SelectAll};
 
 use super::form::Saying;
 use super::generate::{Job, Running, Telling, ids, totals};
-use super::logprobs::Teller;
+use super::logprobs::{self, Teller};
 use super::respond;
 use super::wire::{ApiError, Call, Choice, Endpoint, Timings};
 use crate::ids::TokenId;
 use crate::runtime::{Finish, Piece, TokenPiece};
+use crate::sample::TokenLogprob;
 use crate::sched::Failure;
-use crate::text::Part;
+use crate::text::{Controls, Part};
 
 /// How long a stream may be silent: proxies close one that is.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -28,6 +29,8 @@ struct Told {
     teller: Teller,
     /// Ids of the prompt, until they were told.
     prompt: Option<Vec<TokenId>>,
+    /// The prompt where it is told as text, and what is known of its tokens, until it was.
+    echo: Option<(Vec<TokenId>, Vec<TokenLogprob>)>,
     first: bool,
     saying: Saying,
     /// Tokens that were recorded.
@@ -68,6 +71,7 @@ impl Stream {
             pieces.push(answer.boxed_local());
             choices.push(Told {
                 teller: Teller::new(&telling.model.tokenizer, endpoint),
+                echo: telling.echo.then(|| (running.prompt.clone(), Vec::new())),
                 prompt: telling.token_ids.then_some(running.prompt),
                 first: running.first,
                 saying: running.saying,
@@ -107,6 +111,12 @@ impl Stream {
                 Ok(Some((index, Ok(Piece::Text { text, tokens })))) => {
                     self.piece(index, text, &tokens)
                 }
+                Ok(Some((index, Ok(Piece::Prompt(told))))) => {
+                    let echo = self.choices.get_mut(index).and_then(|c| c.echo.as_mut());
+                    if let Some((_, known)) = echo {
+                        known.extend(told);
+                    }
+                }
                 Ok(Some((index, Ok(Piece::Done(finish))))) => self.finish(index, finish),
                 Ok(Some((_, Err(failure)))) => self.fail(&failure.into()),
                 Ok(None) => self.complete(),
@@ -130,7 +140,26 @@ impl Stream {
         self.ready.push_back(chunk);
     }
 
+    /// The prompt, once all that is asked of it is known.
+    fn echo(&mut self, index: usize) {
+        let Some(state) = self.choices.get_mut(index) else {
+            return;
+        };
+        let Some((prompt, told)) = state.echo.take() else {
+            return;
+        };
+        let text = self.telling.model.tokenizer.decode(&prompt, Controls::Keep);
+        let mut choice = Choice::piece(self.telling.envelope.endpoint(), index, text);
+        if self.telling.logprobs {
+            let pieces = logprobs::of_prompt(&prompt, told);
+            choice.logprobs = Some(state.teller.tell(&pieces));
+        }
+        let chunk = respond::event(&self.telling.envelope.chunk(choice));
+        self.ready.push_back(chunk);
+    }
+
     fn piece(&mut self, index: usize, text: String, tokens: &[TokenPiece]) {
+        self.echo(index);
         let Some(state) = self.choices.get_mut(index) else {
             return;
         };

@@ -283,7 +283,7 @@ impl LlamaForward {
 fn guesses(row: &Row) -> usize {
     match row.want {
         Want::Drafts => row.tokens.len().saturating_sub(1),
-        Want::Nothing | Want::Last | Want::All => 0,
+        Want::Nothing | Want::Last | Want::All | Want::States => 0,
     }
 }
 

@@ -6,6 +6,7 @@ use tokio::sync::mpsc;
 
 use super::engine::Engine;
 use super::orders::Finish as FinishSequence;
+use super::pool::{Pool, Pooling};
 use super::sessions::Draft;
 use crate::ids::{SeqId, TokenId};
 use crate::kv::KvReport;
@@ -24,6 +25,8 @@ pub enum Piece {
         /// The tokens that were generated since the last piece.
         tokens: Vec<TokenPiece>,
     },
+    /// Log-probabilities of the next tokens of the prompt, from its second on, when they are asked for.
+    Prompt(Vec<TokenLogprob>),
     /// The end.
     Done(Finish),
 }
@@ -35,6 +38,19 @@ pub struct TokenPiece {
     pub token: TokenId,
     /// Its log-probability, when asked for.
     pub logprob: Option<TokenLogprob>,
+}
+
+/// An answer as a whole.
+#[derive(Debug, Clone)]
+pub struct Collected {
+    /// Its text.
+    pub text: String,
+    /// Its tokens.
+    pub tokens: Vec<TokenPiece>,
+    /// Log-probabilities of the prompt's tokens from the second on, when they were asked for.
+    pub prompt: Vec<TokenLogprob>,
+    /// How it ended.
+    pub finish: Finish,
 }
 
 /// How an answer ended.
@@ -125,24 +141,55 @@ impl Answer {
                     tokens: Vec::new(),
                 }))
             }
+            Some(Event::Prompt(told)) => Some(Ok(Piece::Prompt(told))),
+            // Only `embed` asks for them, and it reads them itself.
+            Some(Event::States(..)) => Some(Ok(Piece::Prompt(Vec::new()))),
             Some(Event::Failed(failure)) => Some(self.fail(failure)),
             None => Some(self.fail(stopped_engine())),
         }
     }
 
-    /// All of it at once: text, tokens and end.
-    pub async fn collect(mut self) -> Result<(String, Vec<TokenPiece>, Finish), Failure> {
-        let (mut all, mut pieces) = (String::new(), Vec::new());
+    /// All of it at once.
+    pub async fn collect(mut self) -> Result<Collected, Failure> {
+        let (mut text, mut tokens, mut prompt) = (String::new(), Vec::new(), Vec::new());
         while let Some(piece) = self.next().await {
             match piece? {
-                Piece::Text { text, tokens } => {
-                    all.push_str(&text);
-                    pieces.extend(tokens);
+                Piece::Text {
+                    text: more,
+                    tokens: came,
+                } => {
+                    text.push_str(&more);
+                    tokens.extend(came);
                 }
-                Piece::Done(finish) => return Ok((all, pieces, finish)),
+                Piece::Prompt(told) => prompt.extend(told),
+                Piece::Done(finish) => {
+                    return Ok(Collected {
+                        text,
+                        tokens,
+                        prompt,
+                        finish,
+                    });
+                }
             }
         }
         Err(Failure::ShutDown)
+    }
+
+    /// The hidden states of the prompt as one, `[hidden]`, and what it took. The request asks for
+    /// [`OfPrompt::States`](crate::sched::OfPrompt::States) and no tokens.
+    pub async fn embed(mut self, pooling: Pooling) -> Result<(Vec<f32>, Finish), Failure> {
+        let mut pool = Pool::new(pooling);
+        loop {
+            match self.events.recv().await {
+                Some(Event::States(tokens, states)) => pool.add(tokens, &states),
+                Some(Event::Token { .. } | Event::Prompt(_)) => {}
+                Some(Event::Finished { reason, usage, kv }) => {
+                    return Ok((pool.finish(), Finish { reason, usage, kv }));
+                }
+                Some(Event::Failed(failure)) => return Err(failure),
+                None => return Err(stopped_engine()),
+            }
+        }
     }
 
     /// The text that a token adds.
@@ -213,6 +260,7 @@ impl Answer {
                     return Ok(());
                 }
                 Event::Failed(failure) => return Err(failure),
+                Event::Prompt(_) | Event::States(..) => {}
             }
         }
         Err(stopped_engine())
@@ -242,6 +290,7 @@ impl Drop for Answer {
                 Some(Some(Event::Finished { reason, usage, kv })) => {
                     self.finish(Finish { reason, usage, kv });
                 }
+                Some(Some(Event::Prompt(_) | Event::States(..))) => {}
                 Some(Some(Event::Failed(_)) | None) => break,
                 // The engine's thread is in the middle of sending.
                 None => std::thread::yield_now(),

@@ -27,7 +27,7 @@ use super::trainer::{self, Trainer};
 use super::watchdog::{Vitals, Watchdog};
 use crate::ids::ModelId;
 use crate::sample::StopMatcher;
-use crate::sched::{Busy, Request};
+use crate::sched::{Busy, OfPrompt, Request};
 use crate::store::Home;
 use crate::store::Library;
 use crate::telemetry::{AuditLog, Metrics, Place, Record, Steps, Traces};
@@ -200,8 +200,12 @@ impl Runtime {
         request: Request,
         stop: StopMatcher,
     ) -> Result<Answer, Busy> {
-        // A token each and the end: no event is ever refused for want of room.
-        let (reply, events) = mpsc::channel(request.max_tokens + 1);
+        // A token each and the end, and of a prompt at most one a token: no event is ever refused for want of room.
+        let told = match request.of_prompt {
+            OfPrompt::Nothing => 0,
+            OfPrompt::Logprobs | OfPrompt::States => request.prompt.len(),
+        };
+        let (reply, events) = mpsc::channel(request.max_tokens + told + 1);
         let session = request.session.as_ref().map(|session| &session.session);
         let home = session.and_then(|session| self.0.sessions.home(&model.id, session));
         let Some(replica) = model.choose(&request, home.as_ref()) else {

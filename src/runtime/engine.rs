@@ -388,11 +388,12 @@ impl Engine {
         // First: who is told of an end finds that it is no longer counted.
         self.publish();
         for (seq, event) in events {
-            let over = !matches!(event, Event::Token { .. });
+            let over = matches!(event, Event::Finished { .. } | Event::Failed(_));
             let Some(client) = self.clients.get_mut(&seq) else {
                 continue;
             };
             match &event {
+                Event::Prompt(_) | Event::States(..) => {}
                 Event::Token { .. } => {
                     let metrics = &self.parts.metrics;
                     if let Some(last) = client.last_token.replace(now) {

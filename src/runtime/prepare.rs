@@ -3,7 +3,7 @@
 use crate::ids::{RequestId, SessionId, TokenId};
 use crate::kv::{BadPolicy, KvChoice, Policy, Reading};
 use crate::sample::SamplingParams;
-use crate::sched::{Continue, Request, Standing};
+use crate::sched::{Continue, OfPrompt, Request, Standing};
 
 use super::served::ServedModel;
 use super::sessions::Draft;
@@ -31,6 +31,8 @@ pub struct Ask {
     pub session: Option<Continue>,
     /// Its place among others.
     pub standing: Standing,
+    /// What is told of the prompt; without it `max_tokens` is at least 1.
+    pub of_prompt: OfPrompt,
 }
 
 /// Why an ask is no request.
@@ -125,7 +127,8 @@ impl ServedModel {
         if ask.prompt.is_empty() {
             return Err(BadAsk::EmptyPrompt);
         }
-        if ask.max_tokens == Some(0) {
+        let asks = ask.of_prompt != OfPrompt::Nothing;
+        if ask.max_tokens == Some(0) && !asks {
             return Err(BadAsk::NothingAsked);
         }
         let vocab = self.tokenizer.vocab_size();
@@ -150,7 +153,8 @@ impl ServedModel {
             true => ask.max_tokens.unwrap_or(self.context),
             false => self.context.saturating_sub(before + ask.prompt.len()),
         };
-        if room == 0 || (!fits && ask.prompt.len() >= self.context) {
+        let answers = usize::from(ask.max_tokens != Some(0));
+        if room < answers || (!fits && ask.prompt.len() + answers > self.context) {
             return Err(BadAsk::TooLong {
                 model: self.id.to_string(),
                 prompt_tokens: before + ask.prompt.len(),
@@ -169,10 +173,11 @@ impl ServedModel {
             stop_ids,
             sampling: ask.sampling,
             policy,
-            tenant: Some(ask.tenant),
+            tenant: Some(ask.tenant).filter(|_| !asks),
             session: ask.session,
             standing: ask.standing,
             prompt: ask.prompt,
+            of_prompt: ask.of_prompt,
         })
     }
 }

@@ -29,6 +29,20 @@ pub struct TokenLogprob {
     pub top: Vec<(TokenId, f32)>,
 }
 
+impl TokenLogprob {
+    /// Of logits, whose log-sum is `sum`: that of the token and the best ones.
+    fn of(own: Option<f32>, sum: f64, top: Vec<(TokenId, f32)>) -> Self {
+        let of = |logit: f32| (f64::from(logit) - sum) as f32;
+        TokenLogprob {
+            logprob: of(own.unwrap_or(f32::NEG_INFINITY)),
+            top: top
+                .into_iter()
+                .map(|(token, logit)| (token, of(logit)))
+                .collect(),
+        }
+    }
+}
+
 /// Why no token can be chosen.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ChooseError {
@@ -119,20 +133,21 @@ impl Sampler {
             matcher.advance(token)?;
         }
         let logprob = told.map(|(sum, top)| {
-            let of = |logit: f32| (f64::from(logit) - sum) as f32;
             let own = raw
                 .as_deref()
                 .and_then(|raw| raw.get(token as usize))
                 .copied();
-            TokenLogprob {
-                logprob: of(own.unwrap_or(f32::NEG_INFINITY)),
-                top: top
-                    .into_iter()
-                    .map(|(token, logit)| (token, of(logit)))
-                    .collect(),
-            }
+            TokenLogprob::of(own, sum, top)
         });
         Ok(Choice { token, logprob })
+    }
+
+    /// How probable `token` was before it was given, by a row of logits (`[vocabulary]`); `None` when those are broken.
+    pub fn tell(&self, logits: &[f32], token: TokenId) -> Option<TokenLogprob> {
+        largest(logits)?;
+        let top = top_n(logits, self.params.logprobs.unwrap_or(0).into());
+        let own = logits.get(token as usize).copied();
+        Some(TokenLogprob::of(own, logsumexp(logits), top))
     }
 
     /// Applies biases and penalties; tells whether there were any.

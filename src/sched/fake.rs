@@ -163,7 +163,7 @@ impl FakeModel {
             .sequences
             .get_mut(&row.seq)
             .ok_or(ForwardError::UnknownSequence(row.seq))?;
-        let mut logits = Vec::new();
+        let (mut logits, mut states) = (Vec::new(), Vec::new());
         // What the sequence has seen is not computed again.
         let held = seen.saturating_sub(row.start).min(row.tokens.len());
         for (index, &token) in row.tokens.iter().enumerate().skip(held) {
@@ -179,6 +179,10 @@ impl FakeModel {
                 });
             }
             let wanted = match row.want {
+                Want::States => {
+                    states.extend([token as f32, (row.start + index) as f32]);
+                    false
+                }
                 Want::Nothing => false,
                 Want::Last => index + 1 == row.tokens.len(),
                 Want::All | Want::Drafts => true,
@@ -201,6 +205,7 @@ impl FakeModel {
         Ok(RowOutput {
             seq: row.seq,
             logits,
+            states,
             kv: self.report(row.seq)?,
             cached: held,
             drafted: 0,
@@ -249,7 +254,7 @@ impl Forward for FakeModel {
         now.extend(done.map(|(row, _)| row));
         let rows = now.iter().map(|row| match row.want {
             Want::Drafts => self.drafts(row),
-            Want::Nothing | Want::Last | Want::All => self.row(row),
+            Want::Nothing | Want::Last | Want::All | Want::States => self.row(row),
         });
         Ok(Outputs {
             rows: rows.collect::<Result<_, _>>()?,

@@ -26,7 +26,9 @@ pub use plan::{
 };
 pub use progress::{BadProgress, Progress};
 pub use ranges::{BadRun, Mark, RangeTracker, Run};
-pub use request::{Busy, Continue, Event, Failure, FinishReason, Request, Standing, Usage};
+pub use request::{
+    Busy, Continue, Event, Failure, FinishReason, OfPrompt, Request, Standing, Usage,
+};
 pub use scheduler::Scheduler;
 pub use settings::{
     Admission, BadKeyWeight, BatcherKind, Config, KeyWeight, PolicyKind, Speculate,

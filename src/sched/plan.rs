@@ -106,6 +106,8 @@ pub enum Want {
     Last,
     /// Those after every token.
     All,
+    /// None, but the hidden state of every token.
+    States,
     /// Those after every token. All tokens but the first are guesses: the device computes as many of them as it can take
     /// back again, and [`Forward::keep`] says how many came true.
     Drafts,
@@ -127,6 +129,8 @@ pub struct RowOutput {
     pub seq: SeqId,
     /// Wanted logits, `[positions, vocabulary]` in row-major order; empty for [`Want::Nothing`].
     pub logits: Vec<f32>,
+    /// For [`Want::States`] what the head is given, `[positions, hidden]` in row-major order.
+    pub states: Vec<f32>,
     /// The cache after the row.
     pub kv: KvReport,
     /// Tokens of the row that were not computed, because a shared prefix or the sequence's own past held them.

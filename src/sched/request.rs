@@ -17,7 +17,7 @@ pub struct Request {
     pub id: RequestId,
     /// The prompt, at least one token.
     pub prompt: Vec<TokenId>,
-    /// Tokens to generate at most, at least one.
+    /// Tokens to generate at most; none only where something is told of the prompt.
     pub max_tokens: usize,
     /// Ids that end the answer; empty when the end of text is to be ignored.
     pub stop_ids: Vec<TokenId>,
@@ -31,6 +31,22 @@ pub struct Request {
     pub session: Option<Continue>,
     /// Its place among others.
     pub standing: Standing,
+    /// What is told of the prompt. Its beginning is not shared then, nor does it continue a session: what a cache holds
+    /// is not computed.
+    pub of_prompt: OfPrompt,
+}
+
+/// What is told of a prompt, beside the answer to it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OfPrompt {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// The log-probability of each token but the first, with as many of the best in its place as
+    /// [`SamplingParams::logprobs`] says.
+    Logprobs,
+    /// What the model's head is given for each token: the hidden state behind the last block and norm.
+    States,
 }
 
 /// What a request's place among others is decided by. Which of it counts is the prioritizer's affair.
@@ -202,6 +218,10 @@ pub struct Usage {
 /// What an engine tells the caller, in order. `Finished` or `Failed` is the last.
 #[derive(Debug, Clone)]
 pub enum Event {
+    /// Log-probabilities of the next tokens of the prompt, from the second on.
+    Prompt(Vec<TokenLogprob>),
+    /// Hidden states of the next tokens of the prompt, so many of them, `[tokens, hidden]`.
+    States(usize, Vec<f32>),
     /// A generated token. The token that ends the text is not sent.
     Token {
         /// Its id.

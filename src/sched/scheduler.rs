@@ -206,6 +206,13 @@ impl Scheduler {
                 events.push((sequence.id, Event::Failed(Failure::Stuck(stuck))));
                 continue;
             }
+            if !row.told.is_empty() {
+                events.push((row.seq, Event::Prompt(row.told.clone())));
+            }
+            if !row.states.is_empty() {
+                let tokens = row.kv.tokens_seen.saturating_sub(sequence.fed());
+                events.push((row.seq, Event::States(tokens, row.states.clone())));
+            }
             let before = sequence.computed();
             let (send, reason) = sequence.take(&row, now);
             let served = sequence.computed() - before;

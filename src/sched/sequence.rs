@@ -9,9 +9,12 @@ use super::batch::Claim;
 use super::draft::Drafter;
 use super::priority::Candidate;
 use super::progress::{BadProgress, Progress};
-use super::request::{FinishReason, Request, Usage};
+use super::request::{FinishReason, OfPrompt, Request, Usage};
 use super::stepper::Drawn;
 use super::{Ended, LiveTokens, Open, Origin, Phase, Row, Want};
+
+/// Most tokens of a prompt whose log-probabilities are told at once: each takes a row of logits.
+const TOLD_ROWS: usize = 64;
 
 /// A request inside the scheduler.
 #[derive(Debug)]
@@ -117,8 +120,12 @@ impl Sequence {
     pub(super) fn claim(&self, grid: usize) -> Claim {
         let at = self.before() + self.progress.staged();
         let line = (at / grid + 1) * grid;
+        let most = match self.request.of_prompt {
+            OfPrompt::Logprobs => TOLD_ROWS,
+            OfPrompt::Nothing | OfPrompt::States => usize::MAX,
+        };
         Claim {
-            to_line: (line - at).min(self.progress.prompt_left()),
+            to_line: (line - at).min(self.progress.prompt_left()).min(most),
             whole: self.request.policy.reading == Reading::Streaming,
             context: self.kept(),
         }
@@ -168,9 +175,11 @@ impl Sequence {
             open,
             tokens: self.request.prompt[from..end].to_vec(),
             start,
-            want: match left {
-                0 => Want::Last,
-                _ => Want::Nothing,
+            want: match (self.request.of_prompt, left) {
+                (OfPrompt::Logprobs, _) => Want::All,
+                (OfPrompt::States, _) => Want::States,
+                (OfPrompt::Nothing, 0) => Want::Last,
+                (OfPrompt::Nothing, _) => Want::Nothing,
             },
             phase: Phase::Prompt { left },
         }
@@ -263,7 +272,10 @@ impl Sequence {
         self.drafted += drawn.drafted;
         let before = self.generated.len();
         let mut end = None;
-        for choice in &drawn.choices {
+        if self.request.max_tokens == 0 && self.decoding() {
+            end = Some(FinishReason::Length);
+        }
+        for choice in drawn.choices.iter().take(self.request.max_tokens) {
             self.first_token.get_or_insert(now);
             if self.generated.len() > before {
                 // The one before was a guess that was right: it was fed already.

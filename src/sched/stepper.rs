@@ -7,10 +7,10 @@ use std::time::Duration;
 use crate::ids::{SeqId, TokenId};
 use crate::kv::tree::Miss;
 use crate::kv::{KvReport, KvShape};
-use crate::sample::{Choice, ChooseError, Sampler, Stuck};
+use crate::sample::{Choice, ChooseError, Sampler, Stuck, TokenLogprob};
 
 use super::{
-    Forward, ForwardError, Kept, MemoryReport, Origin, Plan, Row, RowOutput, SessionOrder,
+    Forward, ForwardError, Kept, MemoryReport, Origin, Phase, Plan, Row, RowOutput, SessionOrder,
     SessionReply, Want,
 };
 
@@ -38,6 +38,10 @@ pub struct Drawn {
     pub cached: usize,
     /// In a prompt's first row, why the prefix cache did not hold more of it.
     pub missed: Option<Miss>,
+    /// Log-probabilities of the row's tokens, where they are wanted; a prompt's first token has none.
+    pub told: Vec<TokenLogprob>,
+    /// Hidden states of the row's tokens, where they are wanted.
+    pub states: Vec<f32>,
     /// Why the sequence cannot go on, though the step was computed: no token keeps to its constraint.
     pub stuck: Option<Stuck>,
 }
@@ -52,6 +56,8 @@ pub struct Stepper {
     prompts: HashMap<SeqId, (Arc<[TokenId]>, usize)>,
     /// Rows that the model has not computed to their ends.
     under_way: Vec<Row>,
+    /// Of prompts whose tokens are told, the logits after the last token that was fed.
+    last: HashMap<SeqId, Vec<f32>>,
 }
 
 impl Stepper {
@@ -62,6 +68,7 @@ impl Stepper {
             samplers: HashMap::new(),
             prompts: HashMap::new(),
             under_way: Vec::new(),
+            last: HashMap::new(),
         }
     }
 
@@ -126,6 +133,7 @@ impl Stepper {
         for ended in &plan.ended {
             self.samplers.remove(&ended.seq);
             self.prompts.remove(&ended.seq);
+            self.last.remove(&ended.seq);
             self.under_way.retain(|row| row.seq != ended.seq);
         }
         for row in &plan.rows {
@@ -141,7 +149,7 @@ impl Stepper {
                 let fed = match row.want {
                     // Guesses count when they have come true.
                     Want::Drafts => 1,
-                    Want::Nothing | Want::Last | Want::All => row.tokens.len(),
+                    Want::Nothing | Want::Last | Want::All | Want::States => row.tokens.len(),
                 };
                 for &token in row.tokens.iter().take(fed) {
                     sampler.observe(token);
@@ -157,9 +165,15 @@ impl Stepper {
             let Some(row) = all.find(|row| row.seq == output.seq) else {
                 continue;
             };
+            let told = match row.want {
+                Want::All => self.tell(row, &mut output)?,
+                Want::Nothing | Want::Last | Want::States | Want::Drafts => Vec::new(),
+            };
+            let complete = row.phase == Phase::Prompt { left: 0 };
             let (choices, stuck) = match row.want {
                 Want::Last | Want::Drafts => self.draw(row, &mut output)?,
-                Want::Nothing | Want::All => (Vec::new(), None),
+                Want::All if complete => self.draw(row, &mut output)?,
+                Want::Nothing | Want::All | Want::States => (Vec::new(), None),
             };
             if output.drafted > 0 {
                 // The row's own token was right in any case.
@@ -172,6 +186,8 @@ impl Stepper {
                 kv: output.kv,
                 cached: output.cached,
                 missed: output.missed,
+                told,
+                states: output.states,
                 stuck,
             });
         }
@@ -183,6 +199,35 @@ impl Stepper {
             drawn,
             prompts: outputs.prompts,
         })
+    }
+
+    /// How probable each token of the row was behind those before it. Leaves the logits after the last one, for the next
+    /// row or the draw.
+    fn tell(
+        &mut self,
+        row: &Row,
+        output: &mut RowOutput,
+    ) -> Result<Vec<TokenLogprob>, ForwardError> {
+        let unknown = || ForwardError::UnknownSequence(row.seq);
+        let sampler = self.samplers.get(&row.seq).ok_or_else(unknown)?;
+        let vocab = (output.logits.len() / row.tokens.len().max(1)).max(1);
+        let before = self.last.remove(&row.seq);
+        // The very first token comes behind nothing.
+        let first = before.is_none().into();
+        let logits = before.as_deref().into_iter();
+        let logits = logits.chain(output.logits.chunks_exact(vocab));
+        let told = row.tokens.iter().skip(first).zip(logits);
+        let told = told.map(|(&token, logits)| sampler.tell(logits, token));
+        let told = told.collect::<Option<Vec<_>>>();
+        let told = told.ok_or(ForwardError::NotFinite(row.seq))?;
+        output
+            .logits
+            .drain(..output.logits.len().saturating_sub(vocab));
+        if row.phase != (Phase::Prompt { left: 0 }) {
+            self.last
+                .insert(row.seq, std::mem::take(&mut output.logits));
+        }
+        Ok(told)
     }
 
     /// Draws position by position, as long as what is drawn is what was guessed: as one step a token would, with the

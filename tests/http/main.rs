@@ -9,6 +9,7 @@ mod limits;
 mod models;
 mod ollama;
 mod page;
+mod prompts;
 mod real;
 mod refusals;
 mod remote;

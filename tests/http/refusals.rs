@@ -63,7 +63,7 @@ fn bad_parameters_are_named() {
             "invalid_value",
             "kv",
         ),
-        (TEXT, json!({"echo": true}), "unsupported_parameter", "echo"),
+        (TEXT, json!({"echo": "yes"}), "invalid_value", "echo"),
         (
             CHAT,
             json!({"functions": [{"name": "f"}]}),

@@ -6,12 +6,14 @@
 mod answer;
 mod ask;
 mod details;
+mod embed;
 mod generate;
 mod models;
 mod name;
 mod options;
 mod pull;
 
+pub(super) use embed::{embed, embed_one};
 pub(super) use generate::{chat, generate};
 pub(super) use models::{alive, copy, delete, ps, show, tags, version};
 pub(super) use pull::pull;

@@ -53,6 +53,8 @@ pub(in crate::http) struct Shared {
     pub(in crate::http) format: Option<Format>,
     /// Functions that may be called; in chats only.
     pub(in crate::http) tools: Option<Tools>,
+    /// The prompt is told before its answer; in completions only.
+    pub(in crate::http) echo: bool,
 }
 
 impl Shared {
@@ -87,6 +89,7 @@ impl Shared {
             deadline: deadline(fields)?,
             format: Format::read(fields)?,
             tools: None,
+            echo: false,
         })
     }
 }

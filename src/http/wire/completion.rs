@@ -36,11 +36,6 @@ impl CompletionAsk {
         for field in ["tools", "tool_choice", "parallel_tool_calls"] {
             fields.refuse(field, "use /v1/chat/completions", |_| false)?;
         }
-        fields.refuse(
-            "echo",
-            "put the prompt before the answer yourself",
-            |value| value == &Value::Bool(false),
-        )?;
         fields.refuse("suffix", "write it into the prompt", |value| {
             value.as_str() == Some("")
         })?;
@@ -50,7 +45,12 @@ impl CompletionAsk {
         let mut shared = Shared::read(&mut fields)?;
         shared.max_tokens = shared.max_tokens.or(Some(MAX_TOKENS));
         shared.sampling.logprobs = logprobs(&mut fields)?;
-        let prompts = prompts(&mut fields)?;
+        shared.echo = fields.flag("echo")?;
+        if shared.echo && shared.session.is_some() {
+            let reason = "tells the prompt from its beginning, and a session has begun before: leave out one of them";
+            return Err(ApiError::bad("echo", reason));
+        }
+        let prompts = prompts(&mut fields, "prompt")?;
         let choices = prompts.len() * shared.n;
         if choices > MAX_CHOICES {
             let reason =
@@ -75,27 +75,28 @@ fn logprobs(fields: &mut Fields) -> Result<Option<u8>, ApiError> {
     }
 }
 
-fn prompts(fields: &mut Fields) -> Result<Vec<Prompt>, ApiError> {
+/// Texts under `name`.
+pub(super) fn prompts(fields: &mut Fields, name: &'static str) -> Result<Vec<Prompt>, ApiError> {
     let wanted = "a string, a list of token ids, or a list of either";
-    match fields.take("prompt") {
-        None => Err(ApiError::bad("prompt", "is missing")),
+    match fields.take(name) {
+        None => Err(ApiError::bad(name, "is missing")),
         Some(Value::String(text)) => Ok(vec![Prompt::Text(text)]),
         Some(Value::Array(list)) if list.is_empty() => Err(ApiError::bad(
-            "prompt",
+            name,
             "is an empty list: give at least one token or text",
         )),
         Some(Value::Array(list)) if list.iter().all(Value::is_number) => {
-            Ok(vec![Prompt::Ids(ids("prompt", &list)?)])
+            Ok(vec![Prompt::Ids(ids(name, &list)?)])
         }
         Some(Value::Array(list)) => {
             let prompt = |value: Value| match value {
                 Value::String(text) => Ok(Prompt::Text(text)),
-                Value::Array(list) => ids("prompt", &list).map(Prompt::Ids),
-                other => Err(wrong("prompt", &other, wanted)),
+                Value::Array(list) => ids(name, &list).map(Prompt::Ids),
+                other => Err(wrong(name, &other, wanted)),
             };
             list.into_iter().map(prompt).collect()
         }
-        Some(other) => Err(wrong("prompt", &other, wanted)),
+        Some(other) => Err(wrong(name, &other, wanted)),
     }
 }
 
@@ -153,9 +154,10 @@ mod tests {
                 "invalid_value",
                 "logprobs",
             ),
+            (r#"{"prompt": "a", "echo": 1}"#, "invalid_value", "echo"),
             (
-                r#"{"prompt": "a", "echo": true}"#,
-                "unsupported_parameter",
+                r#"{"prompt": "a", "echo": true, "session": "s"}"#,
+                "invalid_value",
                 "echo",
             ),
             (

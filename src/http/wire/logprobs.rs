@@ -19,10 +19,10 @@ pub(in crate::http) enum Logprobs {
     Completion {
         /// Texts.
         tokens: Vec<String>,
-        /// Log-probabilities.
-        token_logprobs: Vec<f32>,
+        /// Log-probabilities; the first token of a prompt has none.
+        token_logprobs: Vec<Option<f32>>,
         /// The most probable tokens, by text; different ids may share one, of which the best counts.
-        top_logprobs: Vec<ByText>,
+        top_logprobs: Vec<Option<ByText>>,
         /// Where each token begins in the text of the choice, in characters.
         text_offset: Vec<usize>,
         /// Ids.

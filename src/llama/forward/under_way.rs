@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use tch::{TchError, Tensor};
+use tch::{Kind, TchError, Tensor};
 
 use super::super::block::Span;
 use super::super::cache::SequenceCache;
@@ -163,13 +163,19 @@ impl LlamaForward {
             return Ok(None);
         };
         let logits = self.logits(rows, &under_way.skipped, hidden.as_ref())?;
+        let mut states = self.states(rows, &under_way.skipped, hidden.as_ref())?;
         let mut outputs = Vec::with_capacity(rows.len());
-        for ((row, logits), &cached) in rows.iter().zip(logits).zip(&under_way.skipped) {
+        let each = rows.iter().zip(logits).zip(&under_way.skipped).enumerate();
+        for (place, ((row, logits), &cached)) in each {
             let sequence = self.sequences.get_mut(&row.seq);
             let sequence = sequence.ok_or(ForwardError::UnknownSequence(row.seq))?;
             outputs.push(RowOutput {
                 seq: row.seq,
                 logits,
+                states: states
+                    .get_mut(place)
+                    .map(std::mem::take)
+                    .unwrap_or_default(),
                 kv: sequence.cache.report(),
                 cached,
                 drafted: guesses(row),
@@ -235,6 +241,39 @@ impl LlamaForward {
         }
     }
 
+    /// The hidden states that rows want, in their order.
+    fn states(
+        &self,
+        rows: &[Row],
+        skipped: &[usize],
+        hidden: Option<&Hidden>,
+    ) -> Result<Vec<Vec<f32>>, TchError> {
+        let mut states = vec![Vec::new(); rows.len()];
+        let Some(hidden) = hidden.filter(|_| rows.iter().any(|row| row.want == Want::States))
+        else {
+            return Ok(states);
+        };
+        let width = self.model.config().hidden;
+        let mut offset = 0;
+        for ((row, skip), states) in rows.iter().zip(skipped).zip(&mut states) {
+            let tokens = row.tokens.len() - skip;
+            if row.want == Want::States {
+                *states = match hidden {
+                    Hidden::Host(hidden) => hidden[offset * width..][..tokens * width].to_vec(),
+                    Hidden::Device(hidden) => {
+                        let own = hidden.f_narrow(0, offset as i64, tokens as i64)?;
+                        let own = own.f_to_kind(Kind::Float)?.f_contiguous()?;
+                        let mut floats = vec![0.0f32; tokens * width];
+                        own.f_copy_data(&mut floats, tokens * width)?;
+                        floats
+                    }
+                };
+            }
+            offset += tokens;
+        }
+        Ok(states)
+    }
+
     /// The logits that rows want, in their order.
     fn logits(
         &self,
@@ -248,7 +287,7 @@ impl LlamaForward {
         for (row, skip) in rows.iter().zip(skipped) {
             let end = offset + row.tokens.len() - skip;
             let from = match row.want {
-                Want::Nothing => end,
+                Want::Nothing | Want::States => end,
                 Want::Last => end.saturating_sub(1).max(offset),
                 Want::All | Want::Drafts => offset,
             };
