@@ -4,14 +4,16 @@ use std::time::SystemTime;
 
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
+use serde_json::{Map, Value};
 
 use super::body;
 use super::form::present;
 use super::generate::{Job, Prepared, answer, begin, find_model, off_thread};
 use super::remote::{Sent, send_on};
 use super::serve::State;
-use super::wire::{ApiError, ChatAsk, Endpoint, Fields};
-use crate::text::RenderOptions;
+use super::wire::{ApiError, ChatAsk, Endpoint, Fields, Shared};
+use crate::runtime::Held;
+use crate::text::{Message, RenderOptions};
 
 /// Answers a chat.
 pub(super) async fn complete(
@@ -39,26 +41,40 @@ async fn prepare(state: &State, fields: Fields, job: &mut Job) -> Result<Prepare
     job.unknown(state, &unknown)?;
     let model = find_model(state, job, ask.shared.model.as_deref()).await?;
     model.keep_for(ask.shared.keep_alive);
+    let messages = ask.messages;
+    let rendered = render(state, model, messages, ask.shared, Map::new()).await;
+    rendered.map_err(|error| Endpoint::Chat.rename(error))
+}
+
+/// A chat as ids. `extra` is told to the template.
+pub(super) async fn render(
+    state: &State,
+    model: Held,
+    messages: Vec<Message>,
+    shared: Shared,
+    extra: Map<String, Value>,
+) -> Result<Prepared, ApiError> {
     let mut options = RenderOptions {
         now: Some(SystemTime::now()),
+        extra,
         ..RenderOptions::default()
     };
-    let mut draft = begin(state, &model, ask.shared.session.as_ref())?;
+    let mut draft = begin(state, &model, shared.session.as_ref())?;
     let served = model.clone();
     let begun = draft.as_ref().is_some_and(|draft| !draft.is_new());
-    let shown = present(&model, &ask.shared, ask.messages, begun);
+    let shown = present(&model, &shared, messages, begun);
     let rendering = move || {
         options.tools = shown.tools;
         let fed = served.chat(draft.as_mut(), shown.messages, &options);
         (fed, draft)
     };
     let (fed, draft) = off_thread(rendering).await?;
-    let fed = fed.map_err(|error| Endpoint::Chat.rename(error.into()))?;
+    let fed = fed?;
     Ok(Prepared {
         model,
         prompts: vec![fed.ids],
         system_tokens: fed.system_tokens,
         draft,
-        shared: ask.shared,
+        shared,
     })
 }

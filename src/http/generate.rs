@@ -208,6 +208,23 @@ pub(super) async fn answer(
     }
 }
 
+/// Starts the one answer of a request that has one prompt.
+pub(super) async fn start_one(
+    state: &State,
+    job: &mut Job,
+    endpoint: Endpoint,
+    prepared: Prepared,
+) -> Result<Running, ApiError> {
+    let prompt = prepared.prompts.first().map_or(&[][..], Vec::as_slice);
+    let form = Form::of(&prepared.model, endpoint, &prepared.shared, prompt).await?;
+    job.trail.prompt(prompt.len());
+    let running = start(state, job, prepared, &form).await?;
+    let running = running.into_iter().next();
+    let running = running.ok_or_else(ApiError::stopping)?;
+    job.trail.charge_prompt();
+    Ok(running)
+}
+
 /// What is told of the prompts.
 fn of_prompt(shared: &Shared) -> OfPrompt {
     let told = shared.sampling.logprobs.is_some() || shared.max_tokens == Some(0);
@@ -218,7 +235,7 @@ fn of_prompt(shared: &Shared) -> OfPrompt {
 }
 
 /// Submits every choice; if one is refused, those before it are dropped and so cancelled.
-pub(super) async fn start(
+async fn start(
     state: &State,
     job: &Job,
     prepared: Prepared,

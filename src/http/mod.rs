@@ -20,6 +20,7 @@
     )
 )]
 
+mod anthropic;
 mod body;
 mod chat;
 mod completion;
@@ -42,6 +43,7 @@ mod page;
 mod readiness;
 mod remote;
 mod respond;
+mod responses;
 mod routes;
 mod runs;
 mod serve;

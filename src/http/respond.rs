@@ -32,6 +32,12 @@ pub(super) fn event(value: &impl Serialize) -> Bytes {
     Bytes::from(format!("data: {json}\n\n"))
 }
 
+/// The same as an event with a name.
+pub(super) fn named_event(name: &str, value: &impl Serialize) -> Bytes {
+    let json = serde_json::to_string(value).unwrap_or_default();
+    Bytes::from(format!("event: {name}\ndata: {json}\n\n"))
+}
+
 /// Server-sent events, as they come.
 pub(super) fn events(frames: impl Stream<Item = Bytes> + 'static) -> HttpResponse {
     HttpResponse::Ok()

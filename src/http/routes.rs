@@ -6,16 +6,21 @@ use actix_web::{HttpRequest, HttpResponse, Route};
 
 use super::wire::{ApiError, Dialect};
 use super::{
-    chat, completion, debug, embeddings, evaluations, health, models, monitor, ollama, page,
-    respond, runs, sessions, tokens,
+    anthropic, chat, completion, debug, embeddings, evaluations, health, models, monitor, ollama,
+    page, respond, responses, runs, sessions, tokens,
 };
 
 /// All routes: method and path. `{id}` stands for a model's name, `{name}` for a session's, `{run}` for
 /// a run's.
-pub const ROUTES: [(&str, &str); 51] = [
+pub const ROUTES: [(&str, &str); 56] = [
     ("POST", "/v1/chat/completions"),
     ("POST", "/v1/completions"),
     ("POST", "/v1/embeddings"),
+    ("POST", "/v1/responses"),
+    ("GET", "/v1/responses/{response}"),
+    ("DELETE", "/v1/responses/{response}"),
+    ("POST", "/v1/messages"),
+    ("POST", "/v1/messages/count_tokens"),
     ("GET", "/v1/models"),
     // Before the names of models, or it would be one.
     ("GET", "/v1/models/events"),
@@ -151,6 +156,11 @@ fn handler(method: &str, path: &str) -> Option<Route> {
         ("GET", "/page/{file}") => web::get().to(page::file),
         ("POST", "/api/generate") => web::post().to(ollama::generate),
         ("POST", "/v1/embeddings") => web::post().to(embeddings::embed),
+        ("POST", "/v1/responses") => web::post().to(responses::create),
+        ("GET", "/v1/responses/{response}") => web::get().to(responses::show),
+        ("DELETE", "/v1/responses/{response}") => web::delete().to(responses::erase),
+        ("POST", "/v1/messages") => web::post().to(anthropic::create),
+        ("POST", "/v1/messages/count_tokens") => web::post().to(anthropic::count),
         ("POST", "/api/embed") => web::post().to(ollama::embed),
         ("POST", "/api/embeddings") => web::post().to(ollama::embed_one),
         ("POST", "/api/chat") => web::post().to(ollama::chat),

@@ -17,6 +17,7 @@ use super::keys::{KeyFileError, Keys};
 use super::limits::Rules;
 use super::readiness::Readiness;
 use super::remote::{self, Remotes};
+use super::responses::Kept;
 use super::routes::routes;
 use super::settings::{Config, UnknownFields};
 use crate::runtime::Runtime;
@@ -74,6 +75,7 @@ pub(super) struct State {
     pub(super) readiness: Readiness,
     pub(super) guard: Guard,
     pub(super) remotes: Arc<Remotes>,
+    pub(super) responses: Kept,
     pub(super) body_limit: usize,
     pub(super) timeout: Duration,
     pub(super) unknown_fields: UnknownFields,
@@ -178,6 +180,7 @@ pub fn serve(
         readiness,
         guard,
         remotes,
+        responses: Kept::default(),
         body_limit: usize::try_from(config.body_limit.bytes()).unwrap_or(usize::MAX),
         timeout: config.request_timeout.get(),
         unknown_fields: config.unknown_fields,

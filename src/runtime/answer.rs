@@ -62,6 +62,8 @@ pub struct Finish {
     pub usage: Usage,
     /// What was kept.
     pub kv: KvReport,
+    /// The stop string that ended it.
+    pub stop: Option<String>,
 }
 
 /// A running generation. Dropping it cancels the work at the engine's next step.
@@ -135,7 +137,7 @@ impl Answer {
                 }))
             }
             Some(Event::Finished { reason, usage, kv }) => {
-                let text = self.finish(Finish { reason, usage, kv });
+                let text = self.finish(self.end(reason, usage, kv));
                 Some(Ok(Piece::Text {
                     text,
                     tokens: Vec::new(),
@@ -184,7 +186,7 @@ impl Answer {
                 Some(Event::States(tokens, states)) => pool.add(tokens, &states),
                 Some(Event::Token { .. } | Event::Prompt(_)) => {}
                 Some(Event::Finished { reason, usage, kv }) => {
-                    return Ok((pool.finish(), Finish { reason, usage, kv }));
+                    return Ok((pool.finish(), self.end(reason, usage, kv)));
                 }
                 Some(Event::Failed(failure)) => return Err(failure),
                 None => return Err(stopped_engine()),
@@ -223,6 +225,15 @@ impl Answer {
         rest
     }
 
+    fn end(&self, reason: FinishReason, usage: Usage, kv: KvReport) -> Finish {
+        Finish {
+            reason,
+            usage,
+            kv,
+            stop: self.stop.met().map(str::to_owned),
+        }
+    }
+
     fn say(&mut self, text: String) -> String {
         if self.draft.is_some() {
             self.said.push_str(&text);
@@ -256,7 +267,7 @@ impl Answer {
                 }
                 Event::Finished { usage, kv, .. } => {
                     let reason = FinishReason::Stop;
-                    self.finish(Finish { reason, usage, kv });
+                    self.finish(self.end(reason, usage, kv));
                     return Ok(());
                 }
                 Event::Failed(failure) => return Err(failure),
@@ -288,7 +299,7 @@ impl Drop for Answer {
                     self.take(token);
                 }
                 Some(Some(Event::Finished { reason, usage, kv })) => {
-                    self.finish(Finish { reason, usage, kv });
+                    self.finish(self.end(reason, usage, kv));
                 }
                 Some(Some(Event::Prompt(_) | Event::States(..))) => {}
                 Some(Some(Event::Failed(_)) | None) => break,

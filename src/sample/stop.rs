@@ -100,6 +100,11 @@ impl StopMatcher {
         }
     }
 
+    /// The string that ended the text.
+    pub fn met(&self) -> Option<&str> {
+        self.stops.get(self.hit?).map(String::as_str)
+    }
+
     /// What was held back, when no more text comes.
     pub fn flush(&mut self) -> String {
         std::mem::take(&mut self.held)

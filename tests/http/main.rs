@@ -2,6 +2,7 @@
 
 mod aborts;
 mod answers;
+mod anthropic;
 mod choices;
 mod edge;
 mod faults;
@@ -13,6 +14,7 @@ mod prompts;
 mod real;
 mod refusals;
 mod remote;
+mod responses;
 mod runs;
 mod sessions;
 mod stalls;

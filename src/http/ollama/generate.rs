@@ -10,8 +10,8 @@ use super::answer::Lines;
 use super::ask::{Ask, Route, Said};
 use super::name;
 use super::options::{Length, rename};
-use crate::http::form::{Form, present, thoughts};
-use crate::http::generate::{Job, Prepared, begin, find_model, off_thread, start};
+use crate::http::form::{present, thoughts};
+use crate::http::generate::{Job, Prepared, begin, find_model, off_thread, start_one};
 use crate::http::logprobs::Teller;
 use crate::http::serve::State;
 use crate::http::trail::Asked;
@@ -229,21 +229,10 @@ async fn told(
     lines: Lines,
 ) -> HttpResponse {
     let (model, stream) = (prepared.model.clone(), prepared.shared.stream);
-    let tokens = prepared.prompts.iter().map(Vec::len).sum();
-    job.trail.prompt(tokens);
-    let prompt = prepared.prompts.first().map_or(&[][..], Vec::as_slice);
-    let form = match Form::of(&model, endpoint, &prepared.shared, prompt).await {
-        Ok(form) => form,
-        Err(error) => return job.refuse(error),
-    };
-    let started = start(state, &job, prepared, &form).await;
-    let started = started.map(|running| running.into_iter().next());
-    let running = match started {
-        Ok(Some(running)) => running,
-        Ok(None) => return job.refuse(ApiError::stopping()),
+    let running = match start_one(state, &mut job, endpoint, prepared).await {
+        Ok(running) => running,
         Err(error) => return job.refuse(named(lines.route, error)),
     };
-    job.trail.charge_prompt();
     if stream {
         return respond::lines(narration::narrate(lines, running, model, job));
     }

@@ -7,14 +7,19 @@ pub(in crate::http) enum Dialect {
     OpenAi,
     /// Ollama's (<https://github.com/ollama/ollama/blob/main/docs/api.md>).
     Ollama,
+    /// Anthropic's (<https://docs.anthropic.com/en/api/errors>).
+    Anthropic,
 }
 
 impl Dialect {
     /// That of a path, known or not.
     pub(in crate::http) fn of(path: &str) -> Self {
-        match path.starts_with("/api/") {
-            true => Dialect::Ollama,
-            false => Dialect::OpenAi,
+        if path.starts_with("/api/") {
+            Dialect::Ollama
+        } else if path == "/v1/messages" || path.starts_with("/v1/messages/") {
+            Dialect::Anthropic
+        } else {
+            Dialect::OpenAi
         }
     }
 }
@@ -30,6 +35,9 @@ mod tests {
             ("/api/nowhere", Dialect::Ollama),
             ("/api", Dialect::OpenAi),
             ("/v1/chat/completions", Dialect::OpenAi),
+            ("/v1/messages", Dialect::Anthropic),
+            ("/v1/messages/count_tokens", Dialect::Anthropic),
+            ("/v1/messages2", Dialect::OpenAi),
             ("/", Dialect::OpenAi),
         ] {
             assert_eq!(Dialect::of(path), dialect, "{path}");

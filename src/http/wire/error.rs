@@ -144,12 +144,23 @@ impl ApiError {
         }
     }
 
+    /// Anthropic's name for it, where it has another.
+    fn kind_there(&self) -> &'static str {
+        match self.status {
+            413 => "request_too_large",
+            503 => "overloaded_error",
+            500.. => "api_error",
+            _ => self.kind(),
+        }
+    }
+
     /// The body, in OpenAI's shape.
     pub(in crate::http) fn body(&self) -> Value {
         self.body_in(Dialect::OpenAi)
     }
 
-    /// The body in the shape of an API. Ollama's has the message alone; code, parameter and numbers stand beside it.
+    /// The body in the shape of an API. Ollama's has the message alone, Anthropic's the kind with it; code, parameter and
+    /// numbers stand beside them.
     pub(in crate::http) fn body_in(&self, dialect: Dialect) -> Value {
         match dialect {
             Dialect::OpenAi => {
@@ -161,6 +172,16 @@ impl ApiError {
                 });
                 self.add_detail(&mut error);
                 json!({ "error": error })
+            }
+            Dialect::Anthropic => {
+                let mut error = json!({
+                    "type": self.kind_there(),
+                    "message": self.message,
+                    "code": self.code,
+                    "param": self.param,
+                });
+                self.add_detail(&mut error);
+                json!({ "type": "error", "error": error })
             }
             Dialect::Ollama => {
                 let mut error = json!({

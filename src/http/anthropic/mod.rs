@@ -1,0 +1,7 @@
+//! Anthropic's Messages API (<https://docs.anthropic.com/en/api/messages>), so that its clients find their models here.
+
+mod answer;
+mod ask;
+mod messages;
+
+pub(super) use messages::{count, create};
