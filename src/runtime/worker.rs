@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use actix::{Actor, ActorContext, Handler, Message, SyncContext};
 
+use super::heap::give_memory_back;
 use super::pulse::{Pulse, Work};
 use super::replica::ReplicaId;
 use super::source::{Builder, SourceError};
@@ -267,16 +268,6 @@ impl Handler<Sleep> for Worker {
             }
         });
         give_memory_back();
-    }
-}
-
-/// Returns what the allocator holds free to the system, so that unloading is seen in the process's size.
-pub(super) fn give_memory_back() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    #[allow(unsafe_code)]
-    // SAFETY: malloc_trim takes no pointers and may be called at any time from any thread.
-    unsafe {
-        libc::malloc_trim(0);
     }
 }
 

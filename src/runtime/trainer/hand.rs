@@ -11,7 +11,8 @@ use actix::Addr;
 
 use super::orders::{Report, Told};
 use super::{Parts, Trainer as Owner};
-use crate::runtime::worker::{give_memory_back, message};
+use crate::runtime::heap::give_memory_back;
+use crate::runtime::worker::message;
 use crate::train::report;
 use crate::train::runs::{Request, RunFolder, Status};
 use crate::train::trainer::{End, Next, TrainError, Trainer};
