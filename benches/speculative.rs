@@ -163,6 +163,7 @@ fn answer(
         let drawn = stepper.step(&plan, None)?;
         for (_, event) in scheduler.commit(drawn, Instant::now()) {
             match event {
+                Event::Prompt(_) | Event::States(..) => {}
                 Event::Token { token, .. } => tokens.push(token),
                 Event::Finished { usage, .. } => used = usage,
                 Event::Failed(failure) => return Err(failure.into()),

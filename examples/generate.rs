@@ -51,6 +51,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let drawn = stepper.step(&plan, scheduler.slice())?;
         for (_, event) in scheduler.commit(drawn, Instant::now()) {
             match event {
+                Event::Prompt(_) | Event::States(..) => {}
                 Event::Token { token, .. } => print!("{}", text.push(token)),
                 Event::Finished { usage, kv, .. } => {
                     println!("{}\n\n{usage:?}\n{kv:?}", text.flush());

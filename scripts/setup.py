@@ -22,6 +22,7 @@ from pathlib import Path
 TORCH = "2.13.0"
 OPENAI = "3.54.0"
 OLLAMA = "0.6.3"
+ANTHROPIC = "2.12.0"
 AXE = "4.14.1"
 BROWSERS = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"]
 DEPS = Path(__file__).resolve().parent.parent / ".deps"
@@ -251,6 +252,7 @@ if __name__ == "__main__":
     if "--clients" in sys.argv[1:]:
         link("openai-python", python_client("openai", OPENAI))
         link("ollama-python", python_client("ollama", OLLAMA))
+        link("anthropic-python", python_client("anthropic", ANTHROPIC))
     if "--page" in sys.argv[1:]:
         link("browser", browser())
         link("axe.js", axe_core())

@@ -18,7 +18,8 @@ impl fmt::Display for SeqId {
     }
 }
 
-/// A conversation whose cache outlives a request.
+/// A conversation whose cache outlives a request. One that belongs to a key has the key's name before its own, with a dot
+/// between.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct SessionId(String);
 
@@ -33,9 +34,26 @@ impl SessionId {
         SessionId(format!("chat-{:016x}", rand::random::<u64>()))
     }
 
-    /// The name.
+    /// The name, that of its key before it.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The key that it belongs to, and its name among those of the key.
+    pub fn parts(&self) -> (Option<&str>, &str) {
+        match self.0.split_once('.') {
+            Some((key, name)) => (Some(key), name),
+            None => (None, &self.0),
+        }
+    }
+
+    /// The session of this name that belongs to `key`. One that belongs to a key already stays that key's.
+    #[must_use]
+    pub fn of_key(&self, key: Option<&str>) -> Self {
+        match (self.parts().0, key) {
+            (None, Some(key)) => SessionId(format!("{key}.{}", self.0)),
+            _ => self.clone(),
+        }
     }
 }
 
@@ -44,10 +62,14 @@ impl FromStr for SessionId {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-        if (1..=64).contains(&text.len()) && text.chars().all(allowed) {
-            Ok(SessionId(text.to_owned()))
-        } else {
-            Err(BadSessionId)
+        let plain = |part: &str| (1..=64).contains(&part.len()) && part.chars().all(allowed);
+        let good = match text.split_once('.') {
+            Some((key, name)) => plain(key) && plain(name),
+            None => plain(text),
+        };
+        match good {
+            true => Ok(SessionId(text.to_owned())),
+            false => Err(BadSessionId),
         }
     }
 }

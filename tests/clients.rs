@@ -149,6 +149,35 @@ fn openai_for_python_reads_answers_streams_and_errors() {
 }
 
 #[test]
+#[ignore = "needs a Python with the openai package in LLAMAHOME_OPENAI_PYTHON: run by `make test`"]
+fn openai_for_python_parses_forms_calls_functions_and_goes_on() {
+    let daemon = Daemon::start(Setup::real().key("right"));
+    let url = format!("http://{}/v1", daemon.address);
+    let arguments = [
+        url.as_str(),
+        "--key",
+        "right",
+        "--model",
+        "smollm2",
+        "--forms",
+    ];
+    run("LLAMAHOME_OPENAI_PYTHON", "openai_client.py", &arguments);
+}
+
+#[test]
+#[ignore = "needs a Python with the anthropic package in LLAMAHOME_ANTHROPIC_PYTHON: run by `make test`"]
+fn anthropic_for_python_reads_messages_streams_tools_and_errors() {
+    let daemon = Daemon::start(Setup::real().key("right"));
+    let url = format!("http://{}", daemon.address);
+    let arguments = [url.as_str(), "--key", "right", "--model", "smollm2"];
+    run(
+        "LLAMAHOME_ANTHROPIC_PYTHON",
+        "anthropic_client.py",
+        &arguments,
+    );
+}
+
+#[test]
 #[ignore = "needs a Python with the ollama package in LLAMAHOME_OLLAMA_PYTHON: run by `make test`"]
 fn ollama_for_python_reads_answers_streams_lists_pulls_and_errors() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,10 +1,15 @@
 //! The body of a request, bounded, as a JSON object.
 
+use std::time::Duration;
+
 use actix_web::http::header::{self, HeaderMap};
 use actix_web::web::{BytesMut, Payload};
 use futures_util::StreamExt;
 
 use super::wire::{ApiError, Fields};
+
+/// How long a body may stand still.
+const STILL: Duration = Duration::from_secs(10);
 
 /// Reads a body of at most `limit` bytes.
 ///
@@ -26,7 +31,11 @@ pub(super) async fn json(
         return Err(too_large(limit));
     }
     let mut body = BytesMut::new();
-    while let Some(chunk) = payload.next().await {
+    loop {
+        let next = tokio::time::timeout(STILL, payload.next()).await;
+        let Some(chunk) = next.map_err(|_| stalled())? else {
+            break;
+        };
         let chunk = chunk.map_err(|error| {
             ApiError::new(
                 400,
@@ -40,6 +49,14 @@ pub(super) async fn json(
         body.extend_from_slice(&chunk);
     }
     Fields::parse(&body)
+}
+
+fn stalled() -> ApiError {
+    let text = format!(
+        "nothing of the body came for {} s: send it in one go",
+        STILL.as_secs()
+    );
+    ApiError::new(408, "body_timeout", text)
 }
 
 /// A form can be sent by any page without asking; JSON cannot.

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use super::body;
 use super::form::present;
 use super::generate::{Job, Prepared, answer, begin, find_model, off_thread};
+use super::keys::Caller;
 use super::remote::{Sent, send_on};
 use super::serve::State;
 use super::wire::{ApiError, ChatAsk, Endpoint, Fields, Shared};
@@ -42,13 +43,14 @@ async fn prepare(state: &State, fields: Fields, job: &mut Job) -> Result<Prepare
     let model = find_model(state, job, ask.shared.model.as_deref()).await?;
     model.keep_for(ask.shared.keep_alive);
     let messages = ask.messages;
-    let rendered = render(state, model, messages, ask.shared, Map::new()).await;
+    let rendered = render(state, &job.caller, model, messages, ask.shared, ask.told).await;
     rendered.map_err(|error| Endpoint::Chat.rename(error))
 }
 
 /// A chat as ids. `extra` is told to the template.
 pub(super) async fn render(
     state: &State,
+    caller: &Caller,
     model: Held,
     messages: Vec<Message>,
     shared: Shared,
@@ -59,7 +61,7 @@ pub(super) async fn render(
         extra,
         ..RenderOptions::default()
     };
-    let mut draft = begin(state, &model, shared.session.as_ref())?;
+    let mut draft = begin(state, caller, &model, shared.session.as_ref())?;
     let served = model.clone();
     let begun = draft.as_ref().is_some_and(|draft| !draft.is_new());
     let shown = present(&model, &shared, messages, begun);

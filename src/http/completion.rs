@@ -37,7 +37,7 @@ async fn prepare(state: &State, fields: Fields, job: &mut Job) -> Result<Prepare
     job.unknown(state, &unknown)?;
     let model = find_model(state, job, ask.shared.model.as_deref()).await?;
     model.keep_for(ask.shared.keep_alive);
-    let draft = begin(state, &model, ask.shared.session.as_ref())?;
+    let draft = begin(state, &job.caller, &model, ask.shared.session.as_ref())?;
     let (served, prompts) = (model.clone(), ask.prompts);
     let encoding = move || {
         let prompts = encode(&served, draft.as_ref(), prompts);

@@ -2,13 +2,13 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::error::InternalError;
-use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
 use actix_web::web::{Bytes, Data};
 use actix_web::{Error, HttpMessage, HttpResponse};
@@ -17,11 +17,12 @@ use super::guard::Pass;
 use super::keys::Caller;
 use super::limits::{self, Account, Permit};
 use super::respond;
-use super::routes::label;
+use super::routes::{changes, label};
 use super::serve::State;
 use super::wire::{ApiError, Dialect};
 use crate::ids::RequestId;
-use crate::telemetry::{InFlight, Metrics};
+use crate::runtime::Runtime;
+use crate::telemetry::{InFlight, Metrics, Outcome, Record};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -47,6 +48,7 @@ pub(super) async fn edge(
     let path = req.match_info().as_str();
     let dialect = Dialect::of(path);
     let mut count = Count::new(&state, label(path), &id);
+    let mut act = Act::new(&state, req.method(), path, &id);
     let mut extra = HeaderMap::new();
     if let Ok(value) = HeaderValue::from_str(id.as_str()) {
         extra.insert(REQUEST_ID, value);
@@ -56,6 +58,7 @@ pub(super) async fn edge(
         Ok(Pass::Preflight) => return Ok(count.track(req.into_response(preflight()), extra)),
         Ok(Pass::Open) => Ok(()),
         Ok(Pass::Request(caller)) => {
+            act.record.who.clone_from(&caller.name);
             let entered = count.enter(&caller, req.method());
             req.extensions_mut().insert(caller);
             entered
@@ -68,12 +71,14 @@ pub(super) async fn edge(
             429 => "rate_limited",
             _ => "forbidden",
         });
+        act.turned_away();
         return Ok(count.track(req.into_response(respond::error_in(dialect, &error)), extra));
     }
     req.extensions_mut().insert(id);
     req.extensions_mut().insert(Deadline(deadline));
     match tokio::time::timeout_at(deadline.into(), next.call(req)).await {
         Ok(Ok(response)) => {
+            act.answered(response.status());
             if state.runtime.draining() {
                 extra.insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
@@ -83,6 +88,7 @@ pub(super) async fn edge(
         Err(_) => {
             // The request is gone with the future that held it, so the answer goes out as an error.
             let mut response = respond::error_in(dialect, &ApiError::timeout());
+            act.answered(response.status());
             count.show(response.headers_mut());
             set(&mut response, extra);
             count.end(response.status().as_u16());
@@ -108,7 +114,7 @@ fn preflight() -> HttpResponse {
         .insert_header((header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, DELETE"))
         .insert_header((
             header::ACCESS_CONTROL_ALLOW_HEADERS,
-            "authorization, content-type, x-request-id, traceparent, tracestate",
+            "authorization, x-api-key, anthropic-version, content-type, x-request-id, traceparent, tracestate",
         ))
         .insert_header((header::ACCESS_CONTROL_MAX_AGE, "600"))
         .finish()
@@ -117,6 +123,61 @@ fn preflight() -> HttpResponse {
 fn set<B>(response: &mut HttpResponse<B>, extra: HeaderMap) {
     for (name, value) in extra {
         response.headers_mut().insert(name, value);
+    }
+}
+
+/// What the audit record says of a request that no handler records.
+struct Act {
+    runtime: Runtime,
+    record: Record,
+    /// Whether it changes something.
+    changes: bool,
+}
+
+/// Longest path that is recorded.
+const RECORDED: usize = 256;
+
+impl Act {
+    fn new(state: &State, method: &Method, path: &str, id: &RequestId) -> Self {
+        let route = label(path);
+        let shown: String = path.chars().take(RECORDED).collect();
+        Act {
+            runtime: state.runtime.clone(),
+            changes: changes(method, route),
+            record: Record {
+                at: SystemTime::now(),
+                request: id.clone(),
+                route,
+                action: Some(format!("{method} {shown}")),
+                who: "unknown".to_owned(),
+                model: String::new(),
+                prompt_tokens: 0,
+                output_tokens: 0,
+                result: Outcome::Refused,
+            },
+        }
+    }
+
+    /// It was refused before any handler saw it.
+    fn turned_away(self) {
+        self.runtime.audit(self.record);
+    }
+
+    fn answered(self, status: StatusCode) {
+        if !self.changes {
+            return;
+        }
+        let result = match status.as_u16() {
+            500.. => Outcome::Failed,
+            400.. => Outcome::Refused,
+            _ => Outcome::Ok,
+        };
+        let at = SystemTime::now();
+        self.runtime.audit(Record {
+            at,
+            result,
+            ..self.record
+        });
     }
 }
 

@@ -148,10 +148,14 @@ pub(super) async fn by_name(state: &State, name: Option<&str>) -> Result<Held, A
 /// Begins a turn of the session that was asked for.
 pub(super) fn begin(
     state: &State,
+    caller: &Caller,
     model: &ServedModel,
     session: Option<&SessionId>,
 ) -> Result<Option<Draft>, ApiError> {
-    let begin = |session| state.runtime.sessions().begin(&model.id, session);
+    let begin = |session: &SessionId| {
+        let session = session.of_key(caller.space.as_deref());
+        state.runtime.sessions().begin(&model.id, &session)
+    };
     Ok(session.map(begin).transpose()?)
 }
 

@@ -10,34 +10,15 @@ use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderMap, HeaderValue};
 
 use super::keys::{Caller, Keys};
-use super::routes::label;
+use super::routes::{Needs, needs};
 use super::wire::ApiError;
-
-/// Routes that need no key: they say nothing but whether the process lives, and how its page is drawn.
-pub(super) const OPEN: [&str; 4] = ["/health", "/ready", "/", "/page/{file}"];
-
-/// Routes that look into the engine, tell it what to hold, change what is installed, or steer training: they need a key of the scope `manage`.
-const MANAGE: [(Method, &str); 13] = [
-    (Method::POST, "/v1/models/{id}/load"),
-    (Method::POST, "/v1/models/{id}/unload"),
-    (Method::POST, "/v1/models/{id}/sleep"),
-    (Method::POST, "/v1/models/{id}/wake"),
-    (Method::POST, "/v1/debug/trace"),
-    (Method::POST, "/v1/runs"),
-    (Method::POST, "/v1/runs/{run}/pause"),
-    (Method::POST, "/v1/runs/{run}/resume"),
-    (Method::POST, "/v1/runs/{run}/stop"),
-    (Method::POST, "/v1/runs/{run}/save"),
-    (Method::POST, "/api/pull"),
-    (Method::DELETE, "/api/delete"),
-    (Method::POST, "/api/copy"),
-];
 
 /// The rules of one server.
 #[derive(Debug)]
 pub(super) struct Guard {
     keys: Keys,
     bound: IpAddr,
+    hosts: Vec<String>,
     origins: Vec<String>,
 }
 
@@ -54,10 +35,11 @@ pub(super) enum Pass {
 
 impl Guard {
     /// The rules for a server that listens on `bound`.
-    pub(super) fn new(keys: Keys, bound: IpAddr, origins: &[String]) -> Self {
+    pub(super) fn new(keys: Keys, bound: IpAddr, hosts: &[String], origins: &[String]) -> Self {
         Guard {
             keys,
             bound,
+            hosts: hosts.to_vec(),
             origins: origins.to_vec(),
         }
     }
@@ -80,15 +62,12 @@ impl Guard {
         if cross.is_some() && method == Method::OPTIONS && asks_first {
             return Ok(Pass::Preflight);
         }
-        if OPEN.contains(&label(path)) {
+        let needs = needs(method, path);
+        if needs == Needs::Open {
             return Ok(Pass::Open);
         }
         let caller = self.key(headers)?;
-        let route = label(path);
-        let manages = MANAGE
-            .iter()
-            .any(|(by, known)| by == method && *known == route);
-        if manages && !caller.manage {
+        if needs == Needs::Manage && !caller.manage {
             let text = "this route needs a key with the scope \"manage\", and this one has not: add it in the key file";
             return Err(ApiError::new(403, "scope_missing", text));
         }
@@ -117,7 +96,19 @@ impl Guard {
                 "the Host header does not name this machine: call it by localhost or its address";
             return Err(ApiError::new(403, "host_not_allowed", text));
         }
+        let listed = || host.is_some_and(|host| self.lists(host));
+        if !self.bound.is_loopback() && !self.hosts.is_empty() && !here && !listed() {
+            let text = "the Host header has none of the names in http.allowed_hosts: call it by one of them, or add it";
+            return Err(ApiError::new(403, "host_not_allowed", text));
+        }
         Ok(host)
+    }
+
+    fn lists(&self, host: &str) -> bool {
+        let name = host.split(':').next().unwrap_or_default();
+        let same =
+            |known: &String| known.eq_ignore_ascii_case(name) || known.eq_ignore_ascii_case(host);
+        self.hosts.iter().any(same)
     }
 
     fn names_us(&self, host: &str) -> bool {
@@ -166,8 +157,11 @@ impl Guard {
             let (scheme, key) = text.split_once(' ')?;
             scheme.eq_ignore_ascii_case("bearer").then_some(key.trim())
         });
-        let Some(key) = bearer else {
-            let text = "an api key is needed: send it as \"Authorization: Bearer <key>\"";
+        // Where Anthropic's clients put it.
+        let named = || headers.get("x-api-key")?.to_str().ok();
+        let Some(key) = bearer.or_else(named) else {
+            let text =
+                "an api key is needed: send it as \"Authorization: Bearer <key>\", or as x-api-key";
             return Err(ApiError::new(401, "missing_api_key", text));
         };
         self.keys.find(key).ok_or_else(|| {
@@ -186,7 +180,12 @@ mod tests {
     fn rules(key: Option<&str>, bound: &str, origins: &[String]) -> Guard {
         let key = key.and_then(Secret::new);
         let keys = Keys::new(key.as_ref(), Rules::default());
-        Guard::new(keys, bound.parse().unwrap(), origins)
+        Guard::new(
+            keys,
+            bound.parse().unwrap(),
+            &["model.lan".to_owned()],
+            origins,
+        )
     }
 
     fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
@@ -236,7 +235,13 @@ mod tests {
         let twice = [("host", "localhost"), ("host", "evil.example")];
         assert_eq!(code(&guard, "/", &twice), Some("host_not_allowed"));
         let open = rules(None, "0.0.0.0", &[]);
-        assert_eq!(code(&open, "/", &[("host", "model.lan")]), None);
+        for host in ["model.lan", "MODEL.lan:8085", "localhost"] {
+            assert_eq!(code(&open, "/", &[("host", host)]), None, "{host}");
+        }
+        assert_eq!(
+            code(&open, "/", &[("host", "evil.example")]),
+            Some("host_not_allowed")
+        );
     }
 
     #[test]
@@ -299,7 +304,13 @@ mod tests {
             );
             assert_eq!(code(&guard, path, &with("bearer right")), None);
         }
-        for path in OPEN {
+        let named = |key| [("host", "localhost"), ("x-api-key", key)];
+        assert_eq!(code(&guard, "/v1/models", &named("right")), None);
+        assert_eq!(
+            code(&guard, "/v1/models", &named("wrong")),
+            Some("invalid_api_key")
+        );
+        for path in ["/health", "/ready", "/", "/page/main.js"] {
             assert_eq!(code(&guard, path, &[("host", "localhost")]), None);
         }
     }

@@ -23,6 +23,8 @@ pub(super) struct Caller {
     pub(super) name: String,
     /// Whose caches its requests may share.
     pub(super) tenant: String,
+    /// Whose sessions it has, where there are several keys: the key's name. Else all are everybody's.
+    pub(super) space: Option<String>,
     /// Whether it may look into the engine and tell it which models to hold, beside using it.
     pub(super) manage: bool,
     /// What it has used.
@@ -92,6 +94,7 @@ impl Keys {
             Arc::new(Caller {
                 name: name.to_owned(),
                 tenant: tenant.to_owned(),
+                space: None,
                 manage: true,
                 account: Account::new(rules, now),
             })
@@ -167,6 +170,7 @@ impl Keys {
         let scopes = entry.scopes.unwrap_or_default();
         let caller = Caller {
             tenant: entry.name.clone(),
+            space: Some(entry.name.clone()),
             name: entry.name,
             manage: scopes.contains(&Scope::Manage),
             account: Account::new(rules, Instant::now()),

@@ -56,6 +56,6 @@ mod wire;
 
 pub use keys::KeyFileError;
 pub use readiness::Readiness;
-pub use routes::ROUTES;
+pub use routes::{Needs, ROUTES};
 pub use serve::{Closer, HttpError, Server, serve};
 pub use settings::{Config, UnknownFields};

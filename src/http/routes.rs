@@ -1,6 +1,6 @@
 //! Which path is answered by what.
 
-use actix_web::http::header;
+use actix_web::http::{Method, header};
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, Route};
 
@@ -10,72 +10,121 @@ use super::{
     page, respond, responses, runs, sessions, tokens,
 };
 
-/// All routes: method and path. `{id}` stands for a model's name, `{name}` for a session's, `{run}` for
+/// What a route asks of who calls it, where there are keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Needs {
+    /// Nothing: it says no more than whether the process lives, and how its page is drawn.
+    Open,
+    /// A key.
+    Use,
+    /// A key of the scope `manage`: it looks into the engine or at other people's work, tells it what to hold, changes what
+    /// is installed, or steers training.
+    Manage,
+}
+
+/// All routes: method, path, and who may call it. `{id}` stands for a model's name, `{name}` for a session's, `{run}` for
 /// a run's.
-pub const ROUTES: [(&str, &str); 56] = [
-    ("POST", "/v1/chat/completions"),
-    ("POST", "/v1/completions"),
-    ("POST", "/v1/embeddings"),
-    ("POST", "/v1/responses"),
-    ("GET", "/v1/responses/{response}"),
-    ("DELETE", "/v1/responses/{response}"),
-    ("POST", "/v1/messages"),
-    ("POST", "/v1/messages/count_tokens"),
-    ("GET", "/v1/models"),
+pub const ROUTES: [(&str, &str, Needs); 56] = [
+    ("POST", "/v1/chat/completions", Needs::Use),
+    ("POST", "/v1/completions", Needs::Use),
+    ("POST", "/v1/embeddings", Needs::Use),
+    ("POST", "/v1/responses", Needs::Use),
+    ("GET", "/v1/responses/{response}", Needs::Use),
+    ("DELETE", "/v1/responses/{response}", Needs::Use),
+    ("POST", "/v1/messages", Needs::Use),
+    ("POST", "/v1/messages/count_tokens", Needs::Use),
+    ("GET", "/v1/models", Needs::Use),
     // Before the names of models, or it would be one.
-    ("GET", "/v1/models/events"),
-    ("GET", "/v1/models/{id}"),
-    ("POST", "/v1/models/{id}/load"),
-    ("POST", "/v1/models/{id}/unload"),
-    ("POST", "/v1/models/{id}/sleep"),
-    ("POST", "/v1/models/{id}/wake"),
-    ("GET", "/v1/ps"),
-    ("GET", "/v1/sessions"),
-    ("GET", "/v1/sessions/{name}"),
-    ("DELETE", "/v1/sessions/{name}"),
-    ("GET", "/v1/sessions/{name}/kv"),
-    ("POST", "/v1/sessions/{name}/fork"),
-    ("POST", "/v1/sessions/{name}/save"),
-    ("POST", "/v1/sessions/{name}/restore"),
-    ("GET", "/v1/runs"),
-    ("POST", "/v1/runs"),
-    ("GET", "/v1/runs/{run}"),
-    ("GET", "/v1/runs/{run}/log"),
-    ("GET", "/v1/runs/{run}/events"),
-    ("POST", "/v1/runs/{run}/pause"),
-    ("POST", "/v1/runs/{run}/resume"),
-    ("POST", "/v1/runs/{run}/stop"),
-    ("POST", "/v1/runs/{run}/save"),
-    ("GET", "/v1/evaluations"),
-    ("GET", "/v1/evaluations/{id}"),
-    ("POST", "/tokenize"),
-    ("POST", "/detokenize"),
-    ("POST", "/v1/debug/trace"),
-    ("GET", "/v1/monitor"),
-    ("GET", "/v1/monitor/events"),
-    ("GET", "/metrics"),
-    ("GET", "/health"),
-    ("GET", "/ready"),
-    ("GET", "/"),
-    ("GET", "/page/{file}"),
-    ("POST", "/api/generate"),
-    ("POST", "/api/chat"),
-    ("GET", "/api/tags"),
-    ("POST", "/api/show"),
-    ("GET", "/api/ps"),
-    ("POST", "/api/pull"),
-    ("DELETE", "/api/delete"),
-    ("POST", "/api/copy"),
-    ("POST", "/api/embed"),
-    ("POST", "/api/embeddings"),
-    ("GET", "/api/version"),
-    ("HEAD", "/"),
+    ("GET", "/v1/models/events", Needs::Use),
+    ("GET", "/v1/models/{id}", Needs::Use),
+    ("POST", "/v1/models/{id}/load", Needs::Manage),
+    ("POST", "/v1/models/{id}/unload", Needs::Manage),
+    ("POST", "/v1/models/{id}/sleep", Needs::Manage),
+    ("POST", "/v1/models/{id}/wake", Needs::Manage),
+    ("GET", "/v1/ps", Needs::Use),
+    ("GET", "/v1/sessions", Needs::Use),
+    ("GET", "/v1/sessions/{name}", Needs::Use),
+    ("DELETE", "/v1/sessions/{name}", Needs::Use),
+    ("GET", "/v1/sessions/{name}/kv", Needs::Use),
+    ("POST", "/v1/sessions/{name}/fork", Needs::Use),
+    ("POST", "/v1/sessions/{name}/save", Needs::Use),
+    ("POST", "/v1/sessions/{name}/restore", Needs::Use),
+    ("GET", "/v1/runs", Needs::Manage),
+    ("POST", "/v1/runs", Needs::Manage),
+    ("GET", "/v1/runs/{run}", Needs::Manage),
+    ("GET", "/v1/runs/{run}/log", Needs::Manage),
+    ("GET", "/v1/runs/{run}/events", Needs::Manage),
+    ("POST", "/v1/runs/{run}/pause", Needs::Manage),
+    ("POST", "/v1/runs/{run}/resume", Needs::Manage),
+    ("POST", "/v1/runs/{run}/stop", Needs::Manage),
+    ("POST", "/v1/runs/{run}/save", Needs::Manage),
+    ("GET", "/v1/evaluations", Needs::Manage),
+    ("GET", "/v1/evaluations/{id}", Needs::Manage),
+    ("POST", "/tokenize", Needs::Use),
+    ("POST", "/detokenize", Needs::Use),
+    ("POST", "/v1/debug/trace", Needs::Manage),
+    ("GET", "/v1/monitor", Needs::Manage),
+    ("GET", "/v1/monitor/events", Needs::Manage),
+    ("GET", "/metrics", Needs::Use),
+    ("GET", "/health", Needs::Open),
+    ("GET", "/ready", Needs::Open),
+    ("GET", "/", Needs::Open),
+    ("GET", "/page/{file}", Needs::Open),
+    ("POST", "/api/generate", Needs::Use),
+    ("POST", "/api/chat", Needs::Use),
+    ("GET", "/api/tags", Needs::Use),
+    ("POST", "/api/show", Needs::Use),
+    ("GET", "/api/ps", Needs::Use),
+    ("POST", "/api/pull", Needs::Manage),
+    ("DELETE", "/api/delete", Needs::Manage),
+    ("POST", "/api/copy", Needs::Manage),
+    ("POST", "/api/embed", Needs::Use),
+    ("POST", "/api/embeddings", Needs::Use),
+    ("GET", "/api/version", Needs::Use),
+    ("HEAD", "/", Needs::Open),
 ];
 
 /// The route that a path belongs to; `other` for all that there is not, so that nobody can make up labels.
 pub(super) fn label(path: &str) -> &'static str {
-    let known = ROUTES.iter().find(|(_, known)| fits(known, path));
-    known.map_or("other", |(_, path)| path)
+    let known = ROUTES.iter().find(|(_, known, _)| fits(known, path));
+    known.map_or("other", |(_, path, _)| path)
+}
+
+/// What a request needs. Where there is no such route a key is needed to be told so, and a method that a route does not
+/// have needs what the route needs most.
+pub(super) fn needs(method: &Method, path: &str) -> Needs {
+    let routes = ROUTES.iter().filter(|(_, known, _)| fits(known, path));
+    let routes: Vec<_> = routes.collect();
+    let own = routes.iter().find(|(by, _, _)| *by == method.as_str());
+    let most = || routes.iter().map(|(_, _, needs)| *needs).max();
+    own.map(|(_, _, needs)| *needs)
+        .or_else(most)
+        .unwrap_or(Needs::Use)
+}
+
+/// Routes whose handlers record what they generate.
+const GENERATES: [&str; 9] = [
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/embeddings",
+    "/v1/responses",
+    "/v1/messages",
+    "/api/generate",
+    "/api/chat",
+    "/api/embed",
+    "/api/embeddings",
+];
+
+/// Whether a request that is let in changes something that its handler does not record.
+pub(super) fn changes(method: &Method, label: &str) -> bool {
+    let reads = [
+        "/tokenize",
+        "/detokenize",
+        "/v1/messages/count_tokens",
+        "/api/show",
+    ];
+    let looks = [Method::GET, Method::HEAD, Method::OPTIONS].contains(method);
+    !looks && !GENERATES.contains(&label) && !reads.contains(&label) && label != "other"
 }
 
 /// Whether a path is one of a pattern's.
@@ -93,13 +142,17 @@ fn fits(pattern: &str, path: &str) -> bool {
 
 /// Registers them.
 pub(super) fn routes(app: &mut ServiceConfig) {
-    for (place, (_, path)) in ROUTES.iter().enumerate() {
+    for (place, (_, path, _)) in ROUTES.iter().enumerate() {
         // A path with several methods is one resource, registered where it first stands.
-        if ROUTES.iter().take(place).any(|(_, before)| before == path) {
+        if ROUTES
+            .iter()
+            .take(place)
+            .any(|(_, before, _)| before == path)
+        {
             continue;
         }
-        let methods = ROUTES.iter().filter(|(_, known)| known == path);
-        let methods: Vec<&'static str> = methods.map(|(method, _)| *method).collect();
+        let methods = ROUTES.iter().filter(|(_, known, _)| known == path);
+        let methods: Vec<&'static str> = methods.map(|(method, _, _)| *method).collect();
         let handlers = methods.iter().filter_map(|method| handler(method, path));
         let resource = handlers.fold(web::resource(*path), |resource, handler| {
             resource.route(handler)
@@ -196,8 +249,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_is_not_known_needs_a_key_and_a_wrong_method_the_most() {
+        for (method, path, needed) in [
+            (Method::GET, "/nowhere", Needs::Use),
+            (Method::POST, "/health", Needs::Open),
+            (Method::PUT, "/v1/runs", Needs::Manage),
+            (Method::DELETE, "/v1/models/a/load", Needs::Manage),
+            (Method::GET, "/v1/models/a", Needs::Use),
+            (Method::PATCH, "/v1/sessions/a", Needs::Use),
+        ] {
+            assert_eq!(needs(&method, path), needed, "{method} {path}");
+        }
+    }
+
+    #[test]
     fn every_route_has_a_handler_and_labels_cannot_be_made_up() {
-        for (method, path) in ROUTES {
+        for (method, path, needed) in ROUTES {
+            let by: Method = method.parse().unwrap();
+            assert_eq!(needs(&by, path), needed, "{method} {path}");
             assert!(handler(method, path).is_some(), "{method} {path}");
             assert_eq!(label(path), path);
         }

@@ -169,7 +169,12 @@ pub fn serve(
         return Err(HttpError::NoKey(config.host));
     }
     let drain = runtime.config().drain_timeout.get();
-    let guard = Guard::new(keys, config.host, &config.cors_origins);
+    let guard = Guard::new(
+        keys,
+        config.host,
+        &config.allowed_hosts,
+        &config.cors_origins,
+    );
     let remotes = Arc::new(Remotes::new(runtime.config())?);
     let interval = runtime.config().remote_interval.get();
     let watching = remote::watch(Arc::downgrade(&remotes), runtime.clone(), interval);

@@ -1,11 +1,14 @@
-//! `/v1/sessions`: conversations whose caches outlive their requests.
+//! `/v1/sessions`: conversations whose caches outlive their requests. Where there are several keys, each has its own.
+
+use std::sync::Arc;
 
 use actix_web::web::{Data, Path, Payload, Query};
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::generate::by_name;
+use super::keys::Caller;
 use super::serve::State;
 use super::wire::{ApiError, session_id};
 use super::{body, respond};
@@ -81,20 +84,26 @@ pub(super) async fn restore(
 
 async fn listed(state: &State, req: &HttpRequest) -> Result<Value, ApiError> {
     let (sessions, model) = of(state, req).await?;
+    let caller = caller(state, req);
     let lines = sessions.list(&model).await?;
-    let lines: Vec<Value> = lines.iter().map(line).collect();
+    let lines: Vec<Value> = lines
+        .iter()
+        .filter(|line| caller.manage || own(&caller, &line.report.name))
+        .map(|found| line(found, &caller))
+        .collect();
     Ok(json!({ "object": "list", "model": model.id, "data": lines }))
 }
 
 async fn shown(state: &State, req: &HttpRequest, name: &str) -> Result<Value, ApiError> {
-    let name = session_id("session", name)?;
     let (sessions, model) = of(state, req).await?;
-    show(sessions, &model, &name).await
+    let name = named(state, req, "session", name)?;
+    show(sessions, &model, &name, &caller(state, req)).await
 }
 
-async fn pictured(state: &State, req: &HttpRequest, name: &str) -> Result<Value, ApiError> {
-    let name = session_id("session", name)?;
+async fn pictured(state: &State, req: &HttpRequest, asked: &str) -> Result<Value, ApiError> {
+    let name = asked;
     let (sessions, model) = of(state, req).await?;
+    let name = named(state, req, "session", name)?;
     let which = heads(req, model.shape)?;
     let SessionPicture {
         picture,
@@ -105,7 +114,7 @@ async fn pictured(state: &State, req: &HttpRequest, name: &str) -> Result<Value,
     let scores = picture.scores.as_ref();
     Ok(json!({
         "object": "session.kv",
-        "name": name,
+        "name": asked,
         "model": model.id,
         "live": live,
         "policy": picture.policy,
@@ -142,11 +151,12 @@ fn heads(req: &HttpRequest, shape: KvShape) -> Result<HeadChoice, ApiError> {
     })
 }
 
-async fn erased(state: &State, req: &HttpRequest, name: &str) -> Result<Value, ApiError> {
-    let name = session_id("session", name)?;
+async fn erased(state: &State, req: &HttpRequest, asked: &str) -> Result<Value, ApiError> {
+    let name = asked;
     let (sessions, model) = of(state, req).await?;
+    let name = named(state, req, "session", name)?;
     sessions.erase(&model, &name).await?;
-    Ok(json!({ "name": name, "object": "session.deleted", "deleted": true }))
+    Ok(json!({ "name": asked, "object": "session.deleted", "deleted": true }))
 }
 
 async fn forked(
@@ -155,29 +165,29 @@ async fn forked(
     name: &str,
     payload: Payload,
 ) -> Result<Value, ApiError> {
-    let name = session_id("session", name)?;
+    let name = named(state, req, "session", name)?;
     let mut fields = body::json(req.headers(), payload, state.body_limit).await?;
     let to = match fields.string("to")? {
-        Some(to) => session_id("to", &to)?,
+        Some(to) => named(state, req, "to", &to)?,
         None => return Err(ApiError::bad("to", "is missing: name the copy")),
     };
     let (sessions, model) = of(state, req).await?;
     sessions.fork(&model, &name, &to).await?;
-    show(sessions, &model, &to).await
+    show(sessions, &model, &to, &caller(state, req)).await
 }
 
 async fn saved(state: &State, req: &HttpRequest, name: &str) -> Result<Value, ApiError> {
-    let name = session_id("session", name)?;
     let (sessions, model) = of(state, req).await?;
+    let name = named(state, req, "session", name)?;
     sessions.save(&model, &name).await?;
-    show(sessions, &model, &name).await
+    show(sessions, &model, &name, &caller(state, req)).await
 }
 
 async fn restored(state: &State, req: &HttpRequest, name: &str) -> Result<Value, ApiError> {
-    let name = session_id("session", name)?;
     let (sessions, model) = of(state, req).await?;
+    let name = named(state, req, "session", name)?;
     sessions.restore(&model, &name).await?;
-    show(sessions, &model, &name).await
+    show(sessions, &model, &name, &caller(state, req)).await
 }
 
 /// The sessions, and the model that was asked for.
@@ -193,9 +203,10 @@ async fn show(
     sessions: &Sessions,
     model: &ServedModel,
     name: &SessionId,
+    caller: &Caller,
 ) -> Result<Value, ApiError> {
     let (found, messages) = sessions.show(model, name).await?;
-    let mut shown = line(&found);
+    let mut shown = line(&found, caller);
     if let Some(shown) = shown.as_object_mut() {
         shown.insert("model".to_owned(), json!(model.id));
         shown.insert("messages".to_owned(), json!(messages));
@@ -203,9 +214,39 @@ async fn show(
     Ok(shown)
 }
 
-fn line(line: &SessionLine) -> Value {
+/// Who asks.
+fn caller(state: &State, req: &HttpRequest) -> Arc<Caller> {
+    let caller = req.extensions().get::<Arc<Caller>>().cloned();
+    caller.unwrap_or_else(|| Arc::clone(state.guard.anybody()))
+}
+
+/// The session that a caller means: one of its own, or, for a key that manages, `key.name` of any.
+fn named(state: &State, req: &HttpRequest, param: &str, name: &str) -> Result<SessionId, ApiError> {
+    let caller = caller(state, req);
+    if caller.manage
+        && name.contains('.')
+        && let Ok(any) = name.parse()
+    {
+        return Ok(any);
+    }
+    Ok(session_id(param, name)?.of_key(caller.space.as_deref()))
+}
+
+/// Whether a session, by its whole name, is one of the caller's.
+fn own(caller: &Caller, name: &str) -> bool {
+    name.split_once('.').map(|(key, _)| key) == caller.space.as_deref()
+}
+
+/// A session, by the name that the caller has for it.
+fn line(line: &SessionLine, caller: &Caller) -> Value {
     let mut value = json!(line);
     if let Some(value) = value.as_object_mut() {
+        let name = &line.report.name;
+        let shown = match name.split_once('.') {
+            Some((_, plain)) if own(caller, name) => plain,
+            _ => name,
+        };
+        value.insert("name".to_owned(), json!(shown));
         value.insert("object".to_owned(), json!("session"));
     }
     value

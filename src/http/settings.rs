@@ -35,6 +35,9 @@ pub struct Config {
     pub rate_burst: Duration,
     /// Requests of one key that are answered at a time; 0 = no limit.
     pub concurrent_requests: usize,
+    /// Names that requests may call the server by in their `Host`, on an address that other machines can reach; none = any. On a
+    /// loopback address the names are those of this machine.
+    pub allowed_hosts: Vec<String>,
     /// Origins whose web pages may call the server.
     pub cors_origins: Vec<String>,
     /// What becomes of a request with a field that nobody knows.
@@ -58,6 +61,7 @@ impl Default for Config {
             tokens_per_minute: 0,
             rate_burst: Duration::seconds(60),
             concurrent_requests: 0,
+            allowed_hosts: Vec::new(),
             cors_origins: Vec::new(),
             unknown_fields: UnknownFields::Pass,
             workers: 2,

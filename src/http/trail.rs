@@ -68,6 +68,7 @@ impl Trail {
                 at: SystemTime::now(),
                 request,
                 route,
+                action: None,
                 who: caller.name.clone(),
                 model: String::new(),
                 prompt_tokens: 0,

@@ -29,7 +29,7 @@ pub enum Outcome {
     Failed,
 }
 
-/// One request, as it is recorded.
+/// One request, as it is recorded: each that generates, changes something, or is turned away at the door.
 #[derive(Debug, Clone, Serialize)]
 pub struct Record {
     /// When it ended; written as RFC 3339 in UTC.
@@ -39,7 +39,10 @@ pub struct Record {
     pub request: RequestId,
     /// The route, such as `/v1/chat/completions`.
     pub route: &'static str,
-    /// The name of the key that was used, or `local`.
+    /// What was done to what, such as `DELETE /v1/sessions/notes`; absent of a generation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub action: Option<String>,
+    /// The name of the key that was used, or `local`; `unknown` without a right one.
     pub who: String,
     /// The model that was asked for.
     pub model: String,
@@ -148,6 +151,7 @@ mod tests {
             at: SystemTime::UNIX_EPOCH,
             request: RequestId::random(),
             route: "/v1/chat/completions",
+            action: None,
             who: who.to_owned(),
             model: "smollm2".to_owned(),
             prompt_tokens: 3,

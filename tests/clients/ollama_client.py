@@ -74,7 +74,7 @@ def check_errors(client, nobody, model, context):
     refused(404, "no model", lambda: client.show("nothing"))
     refused(404, "no model", lambda: client.delete("nothing"))
     refused(400, "options.temperature", lambda: client.generate(model=model, prompt="a", options={"temperature": 9}))
-    refused(400, "format", lambda: client.generate(model=model, prompt="a", format="json"))
+    refused(400, "format", lambda: client.generate(model=model, prompt="a", format={"not": {}}))
     refused(400, str(context), lambda: client.generate(model=model, prompt="a b " * (context + 1)))
     refused(404, "no model", lambda: client.pull("nothing"))
     refused(-1, "no model", lambda: list(client.pull("nothing", stream=True)))

@@ -4,8 +4,10 @@
 """
 
 import argparse
+import typing
 
 import openai
+import pydantic
 
 
 def chat(model, text, **more):
@@ -74,14 +76,57 @@ def check_errors(client, model, context):
     refused(missing, "model_not_found", "model", lambda: create(**chat(model + "x", "a")))
     refused(missing, "model_not_found", "model", lambda: client.models.retrieve("nothing"))
     refused(bad, "invalid_value", "temperature", lambda: create(**{**chat(model, "a"), "temperature": 9}))
-    tools = [{"type": "function", "function": {"name": "f", "parameters": {}}}]
-    refused(bad, "unsupported_parameter", "tools", lambda: create(**chat(model, "a", tools=tools)))
+    tools = [{"type": "function", "function": {"name": "f", "parameters": {"not": {}}}}]
+    refused(bad, "invalid_value", "tools#/0/function/parameters/not", lambda: create(**chat(model, "a", tools=tools)))
     long = "a b " * (context + 1)
     body = refused(bad, "context_length_exceeded", "messages", lambda: create(**chat(model, long)))
     assert body["prompt_tokens"] > body["context_length"] == context, body
     nobody = client.with_options(api_key="wrong")
     if client.api_key != "none":
         refused(openai.AuthenticationError, "invalid_api_key", None, lambda: nobody.models.list())
+
+
+class Weather(pydantic.BaseModel):
+    city: typing.Literal["Paris", "Rome"]
+    degrees: typing.Annotated[int, pydantic.Field(ge=-40, le=50)]
+
+
+def check_forms(client, model):
+    """What a model that talks is asked for: forms and calls."""
+    question = [{"role": "user", "content": "What is the weather in Paris?"}]
+    ask = {"model": model, "messages": question, "max_completion_tokens": 120, "temperature": 0}
+    parsed = client.chat.completions.parse(**ask, response_format=Weather).choices[0].message.parsed
+    assert isinstance(parsed, Weather), parsed
+    tool = openai.pydantic_function_tool(Weather, name="weather")
+    called = client.chat.completions.parse(**ask, tools=[tool], tool_choice="required", parallel_tool_calls=False)
+    (call,) = called.choices[0].message.tool_calls
+    assert isinstance(call.function.parsed_arguments, Weather), called
+    assert called.choices[0].finish_reason == "tool_calls", called
+    with client.chat.completions.stream(**ask, tools=[tool], tool_choice="required", parallel_tool_calls=False) as stream:
+        events = [event.type for event in stream]
+        same = stream.get_final_completion()
+    assert events.count("tool_calls.function.arguments.delta") > 3, events
+    assert same.choices[0].message.tool_calls[0].function.arguments == call.function.arguments, same
+    told = question + [called.choices[0].message, {"role": "tool", "tool_call_id": call.id, "content": "18 degrees"}]
+    answer = client.chat.completions.create(model=model, messages=told, max_completion_tokens=8)
+    assert answer.choices[0].message.content, answer
+
+    formed = client.responses.parse(model=model, input="The weather in Rome?", text_format=Weather, max_output_tokens=120)
+    assert isinstance(formed.output_parsed, Weather), formed
+    more = client.responses.create(model=model, input="And now?", previous_response_id=formed.id, max_output_tokens=8)
+    assert more.output_text and more.usage.input_tokens > formed.usage.input_tokens, more
+    with client.responses.stream(model=model, input="Name a colour.", max_output_tokens=8) as stream:
+        events = list(stream)
+    text = "".join(event.delta for event in events if event.type == "response.output_text.delta")
+    assert text and events[-1].type in ("response.completed", "response.incomplete"), events[-1]
+    assert events[-1].response.output_text == text, (text, events[-1])
+    assert client.responses.retrieve(more.id).output_text == more.output_text
+    client.responses.delete(more.id)
+
+    vectors = client.embeddings.create(model=model, input=["a cat", "a kitten"]).data
+    assert len(vectors) == 2 and abs(sum(x * x for x in vectors[0].embedding) - 1) < 1e-3, vectors
+    plain = client.embeddings.create(model=model, input="a cat", encoding_format="float").data[0].embedding
+    assert max(abs(a - b) for a, b in zip(plain, vectors[0].embedding)) < 1e-5
 
 
 def main():
@@ -91,12 +136,15 @@ def main():
     parser.add_argument("--key", default="none")
     parser.add_argument("--context", type=int, default=8192, help="the model's context")
     parser.add_argument("--token", type=int, default=5, help="a token id to go on from")
+    parser.add_argument("--forms", action="store_true", help="ask for forms, calls, responses and vectors, too: a model that talks")
     args = parser.parse_args()
     client = openai.OpenAI(base_url=args.base_url, api_key=args.key, max_retries=0, timeout=60)
     check_chat(client, args.model)
     check_completion(client, args.model, args.token)
     check_models(client, args.model)
     check_errors(client, args.model, args.context)
+    if args.forms:
+        check_forms(client, args.model)
     print(f"openai {openai.__version__}: all passed")
 
 

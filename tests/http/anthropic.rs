@@ -109,16 +109,6 @@ fn tokens_are_counted_as_a_message_would_have_them() {
     let read = usage["input_tokens"].as_u64().unwrap();
     let cached = usage["cache_read_input_tokens"].as_u64().unwrap();
     assert_eq!(Some(read + cached), counted);
-    // What a cache held is told apart: blocks of the prefix cache, of a prompt that is longer than some.
-    asked["system"] = json!("Be brief and kind. ".repeat(130));
-    let usage = || {
-        let usage = daemon.post(MESSAGES, &asked).json()["usage"].clone();
-        let count = |field: &str| usage[field].as_u64().unwrap();
-        (count("input_tokens"), count("cache_read_input_tokens"))
-    };
-    let (first, again) = (usage(), usage());
-    assert_eq!(first.0 + first.1, again.0 + again.1);
-    assert!(again.1 > 100 && again.0 < first.0, "{first:?} {again:?}");
 }
 
 #[test]

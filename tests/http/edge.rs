@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use llamahome::http::{self, HttpError, ROUTES, Readiness};
+use llamahome::http::{self, HttpError, Needs, ROUTES, Readiness};
 use llamahome::runtime::{Sections, boot};
 use llamahome::sample::Defaults;
 use llamahome::telemetry::Metrics;
@@ -22,7 +22,8 @@ fn every_route_asks_for_the_key() {
         ("OPTIONS", "/v1/models"),
         ("DELETE", TEXT),
     ];
-    for (method, path) in ROUTES.into_iter().chain(unknown) {
+    let known = ROUTES.into_iter().map(|(method, path, _)| (method, path));
+    for (method, path) in known.chain(unknown) {
         let path = path.replace("{id}", "fake").replace("{name}", "s");
         let path = path.replace("{file}", "main.js");
         let call = |key: Option<&str>| {
@@ -133,6 +134,87 @@ fn requests_have_ids_and_are_counted() {
         }
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+#[test]
+fn changes_and_refusals_are_recorded() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit.jsonl");
+    let mut setup = Setup::fake(FakeSource::default()).key("right");
+    setup.audit = Some(path.clone());
+    let daemon = Daemon::start(setup);
+    let call = |method: &str, path: &str, key: &str| {
+        Call::new(daemon.address, method, path)
+            .header("Authorization", &format!("Bearer {key}"))
+            .send()
+    };
+    call("GET", "/v1/models", "wrong");
+    call("POST", "/v1/models/fake/sleep", "right");
+    call("DELETE", "/v1/sessions/none", "right");
+    // Looking changes nothing.
+    call("GET", "/v1/models", "right");
+    call("POST", "/tokenize", "right");
+    let until = Instant::now() + Duration::from_secs(3);
+    let records: Vec<Value> = loop {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
+        let lines: Vec<Value> = lines.collect();
+        if lines.len() >= 3 {
+            break lines;
+        }
+        assert!(Instant::now() < until, "{text}");
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    let told: Vec<_> = records
+        .iter()
+        .map(|record| {
+            let text = |field: &str| record[field].as_str().unwrap();
+            (text("who"), text("action"), text("result"))
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("unknown", "GET /v1/models", "refused"),
+            ("key", "POST /v1/models/fake/sleep", "ok"),
+            ("key", "DELETE /v1/sessions/none", "refused"),
+        ]
+    );
+}
+
+#[test]
+fn the_documentation_says_what_each_route_needs() {
+    let text = include_str!("../../docs/security.md");
+    let table: Vec<&str> = text
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .collect();
+    let expected: Vec<String> = ROUTES
+        .iter()
+        .map(|(method, path, needs)| {
+            let needs = match needs {
+                Needs::Open => "nothing",
+                Needs::Use => "a key",
+                Needs::Manage => "`manage`",
+            };
+            format!("| `{method} {path}` | {needs} |")
+        })
+        .collect();
+    assert_eq!(table, expected);
+}
+
+#[test]
+fn a_body_that_stands_still_is_given_up() {
+    use std::io::{Read, Write};
+    let daemon = Daemon::start(Setup::fake(FakeSource::default()));
+    let mut socket = std::net::TcpStream::connect(daemon.address).unwrap();
+    let head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+        Content-Length: 100\r\nConnection: close\r\n\r\n{\"prompt\":";
+    socket.write_all(head.as_bytes()).unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    assert!(answer.contains("body_timeout"), "{answer}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use llamahome::http::{self, HttpError};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{Call, Daemon, FakeSource, Reply, Setup};
 
@@ -143,10 +143,99 @@ fn looking_into_the_engine_and_telling_it_what_to_hold_take_a_scope() {
         assert_eq!(call("POST", path, "three").error().1, "invalid_api_key");
         assert_eq!(call("POST", path, "two").status, 200, "{path}");
     }
+    for (method, path) in [
+        ("GET", "/v1/runs"),
+        ("POST", "/v1/runs"),
+        ("GET", "/v1/monitor"),
+        ("GET", "/v1/evaluations"),
+        ("PUT", "/v1/runs"),
+    ] {
+        let refused = call(method, path, "one").error();
+        assert_eq!(refused, (403, "scope_missing".to_owned(), None), "{path}");
+        assert_ne!(call(method, path, "two").status, 403, "{path}");
+    }
     // Using a model and looking at it take none, and whoever asks a model that sleeps has it woken.
     assert_eq!(call("GET", "/v1/models/fake", "one").status, 200);
     assert_eq!(call("GET", "/v1/ps", "one").status, 200);
     assert_eq!(ask(&daemon, "one", 1).status, 200);
+}
+
+#[test]
+fn sessions_and_responses_belong_to_their_key() {
+    let text = "[[keys]]\nname = 'a'\nkey = 'one'\n[[keys]]\nname = 'b'\nkey = 'two'\n\
+        [[keys]]\nname = 'boss'\nkey = 'three'\nscopes = ['manage']\n";
+    let (daemon, _file) = with_keys(text, 0);
+    let send = |method: &str, path: &str, key: &str, body: &Value| {
+        Call::new(daemon.address, method, path)
+            .header("Authorization", &format!("Bearer {key}"))
+            .header("Content-Type", "application/json")
+            .body(body.to_string())
+            .send()
+    };
+    let get = |path: &str, key: &str| send("GET", path, key, &json!({}));
+    let say = |key: &str, prompt: &str| {
+        let ask = json!({"prompt": prompt, "max_tokens": 2, "session": "notes"});
+        send("POST", "/v1/completions", key, &ask).json()["choices"][0]["text"].clone()
+    };
+    assert_eq!(say("one", "a"), "bc");
+    // The same name is another session for another key.
+    assert_eq!(say("two", "m"), "no");
+    let names = |key: &str| -> Vec<String> {
+        let all = get("/v1/sessions", key).json();
+        let all = all["data"].as_array().unwrap().clone();
+        let mut names: Vec<String> = all
+            .iter()
+            .map(|line| line["name"].as_str().unwrap().to_owned())
+            .collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names("one"), ["notes"]);
+    assert_eq!(names("two"), ["notes"]);
+    assert_eq!(names("three"), ["a.notes", "b.notes"]);
+    let seen = |path: &str, key: &str| get(path, key).json()["tokens_seen"].clone();
+    assert_eq!(
+        seen("/v1/sessions/a.notes", "three"),
+        seen("/v1/sessions/notes", "one")
+    );
+    for (method, path, body) in [
+        ("GET", "/v1/sessions/a.notes", json!({})),
+        ("DELETE", "/v1/sessions/a.notes", json!({})),
+        ("GET", "/v1/sessions/a.notes/kv", json!({})),
+        ("POST", "/v1/sessions/a.notes/fork", json!({"to": "x"})),
+        ("POST", "/v1/sessions/notes/fork", json!({"to": "a.x"})),
+        ("POST", "/v1/sessions/a.notes/save", json!({})),
+        (
+            "POST",
+            "/v1/completions",
+            json!({"prompt": "a", "session": "a.notes"}),
+        ),
+    ] {
+        assert_eq!(
+            send(method, path, "two", &body).status,
+            400,
+            "{method} {path}"
+        );
+    }
+    // A session of nobody's for the one that manages.
+    assert_eq!(get("/v1/sessions/notes", "three").status, 404);
+    assert_eq!(
+        send("DELETE", "/v1/sessions/notes", "two", &json!({})).status,
+        200
+    );
+    assert_eq!((names("one").len(), names("two").len()), (1, 0));
+
+    let ask = json!({"input": "a", "max_output_tokens": 2});
+    let id = send("POST", "/v1/responses", "one", &ask).json()["id"].clone();
+    let path = format!("/v1/responses/{}", id.as_str().unwrap());
+    assert_eq!(
+        (get(&path, "one").status, get(&path, "two").status),
+        (200, 404)
+    );
+    let more = json!({"input": "b", "previous_response_id": id, "max_output_tokens": 2});
+    assert_eq!(send("POST", "/v1/responses", "two", &more).status, 404);
+    assert_eq!(send("POST", "/v1/responses", "one", &more).status, 200);
+    assert_eq!(send("DELETE", &path, "two", &json!({})).status, 404);
 }
 
 #[test]

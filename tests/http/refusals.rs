@@ -18,7 +18,7 @@ fn daemon() -> Daemon {
 fn bad_parameters_are_named() {
     let daemon = daemon();
     let said = json!([{"role": "user", "content": "a"}]);
-    let table: [(&str, Value, &str, &str); 18] = [
+    let table: [(&str, Value, &str, &str); 21] = [
         (
             TEXT,
             json!({"temperature": 3}),
@@ -64,6 +64,24 @@ fn bad_parameters_are_named() {
             "kv",
         ),
         (TEXT, json!({"echo": "yes"}), "invalid_value", "echo"),
+        (
+            CHAT,
+            json!({"chat_template": "{{ messages }}"}),
+            "unsupported_parameter",
+            "chat_template",
+        ),
+        (
+            CHAT,
+            json!({"chat_template_kwargs": {"messages": []}}),
+            "unsupported_parameter",
+            "chat_template_kwargs.messages",
+        ),
+        (
+            CHAT,
+            json!({"continue_final_message": true}),
+            "unsupported_parameter",
+            "continue_final_message",
+        ),
         (
             CHAT,
             json!({"functions": [{"name": "f"}]}),

@@ -386,7 +386,11 @@ fn posting_needs_a_key_that_may_manage() {
         call.header("Authorization", &format!("Bearer {key}"))
             .send()
     };
-    assert_eq!(call("GET", "/v1/runs", "use-only").status, 200);
+    assert_eq!(
+        call("GET", "/v1/runs", "use-only").error().1,
+        "scope_missing"
+    );
+    assert_eq!(call("GET", "/v1/runs", "all").status, 200);
     for path in ["", "/a-1/pause", "/a-1/resume", "/a-1/stop", "/a-1/save"] {
         let path = format!("/v1/runs{path}");
         let denied = call("POST", &path, "use-only");

@@ -56,7 +56,7 @@ async fn prepare(
     let model = find_model(state, job, ask.shared.model.as_deref()).await?;
     model.keep_for(ask.shared.keep_alive);
     let extra = thoughts(&model, ask.think)?;
-    render(state, model, ask.messages, ask.shared, extra).await
+    render(state, &job.caller, model, ask.messages, ask.shared, extra).await
 }
 
 async fn counted(state: &State, req: &HttpRequest, payload: Payload) -> Result<Value, ApiError> {
@@ -64,7 +64,15 @@ async fn counted(state: &State, req: &HttpRequest, payload: Payload) -> Result<V
     let (ask, _) = Ask::read(Purpose::Count, fields)?;
     let model = by_name(state, ask.shared.model.as_deref()).await?;
     let extra = thoughts(&model, ask.think)?;
-    let prepared = render(state, model, ask.messages, ask.shared, extra).await?;
+    let prepared = render(
+        state,
+        state.guard.anybody(),
+        model,
+        ask.messages,
+        ask.shared,
+        extra,
+    )
+    .await?;
     let tokens: usize = prepared.prompts.iter().map(Vec::len).sum();
     Ok(json!({ "input_tokens": tokens }))
 }

@@ -170,7 +170,7 @@ async fn prepare(
         extra: thoughts(&model, think)?,
         ..RenderOptions::default()
     };
-    let mut draft = begin(state, &model, shared.session.as_ref())?;
+    let mut draft = begin(state, &job.caller, &model, shared.session.as_ref())?;
     let (served, asked) = (model.clone(), shared.clone());
     let rendering = move || {
         let fed = match said {

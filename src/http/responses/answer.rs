@@ -219,7 +219,8 @@ impl Items {
         body["kv"] = json!(finish.kv);
         if let Some(session) = self.session.take() {
             let gone = self.state.responses.put(Response {
-                id: session,
+                id: self.id.clone(),
+                session,
                 who: self.who.clone(),
                 model: self.model.id.to_string(),
                 instructions: self.instructions.clone(),
@@ -265,7 +266,7 @@ pub(super) fn forget(state: &Data<State>, gone: Response) {
     actix_web::rt::spawn(async move {
         // A model that is not loaded now still has the files of its sessions.
         if let Ok(model) = state.runtime.model(Some(&gone.model)).await {
-            kept::erase(state.runtime.clone(), model, gone.id).await;
+            kept::erase(state.runtime.clone(), model, gone.session).await;
         }
     });
 }

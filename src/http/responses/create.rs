@@ -122,6 +122,8 @@ async fn prepare(
         true => id.parse().ok(),
         false => None,
     };
+    let space = job.caller.space.as_deref();
+    let session = session.map(|session| session.of_key(space));
     let messages = match &before {
         None => ask.opening(),
         Some(_) => ask.messages.clone(),
@@ -143,7 +145,7 @@ async fn prepare(
         copy(state, &model, before, session).await?;
     }
     ask.shared.session = session;
-    let prepared = render(state, model, messages, ask.shared, Map::new()).await?;
+    let prepared = render(state, &job.caller, model, messages, ask.shared, Map::new()).await?;
     Ok((items, prepared))
 }
 
@@ -178,6 +180,10 @@ async fn copy(
     before: &Response,
     to: &SessionId,
 ) -> Result<(), ApiError> {
-    let copied = state.runtime.sessions().fork(model, &before.id, to).await;
+    let copied = state
+        .runtime
+        .sessions()
+        .fork(model, &before.session, to)
+        .await;
     Ok(copied?)
 }

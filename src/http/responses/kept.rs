@@ -19,8 +19,10 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// One of them.
 #[derive(Debug, Clone)]
 pub(super) struct Response {
-    /// Its name, which is that of its session.
-    pub(super) id: SessionId,
+    /// Its name.
+    pub(super) id: String,
+    /// The session that it has left.
+    pub(super) session: SessionId,
     /// Who asked for it: others do not see it.
     pub(super) who: String,
     /// The model, by name: its session is parked there.
@@ -50,7 +52,7 @@ impl Kept {
     pub(super) fn get(&self, id: &str, who: &str) -> Option<Response> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut all = all.iter();
-        all.find(|response| response.id.as_str() == id && response.who == who)
+        all.find(|response| response.id == id && response.who == who)
             .cloned()
     }
 
@@ -59,7 +61,7 @@ impl Kept {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let place = all
             .iter()
-            .position(|response| response.id.as_str() == id && response.who == who)?;
+            .position(|response| response.id == id && response.who == who)?;
         all.remove(place)
     }
 }
@@ -86,7 +88,8 @@ mod tests {
     #[test]
     fn the_newest_are_kept_for_those_who_asked() {
         let response = |number: usize, who: &str| Response {
-            id: format!("resp_{number}").parse().unwrap(),
+            id: format!("resp_{number}"),
+            session: format!("resp_{number}").parse().unwrap(),
             who: who.to_owned(),
             model: "m".to_owned(),
             instructions: None,
@@ -96,7 +99,7 @@ mod tests {
         for number in 0..MOST {
             assert!(kept.put(response(number, "a")).is_none());
         }
-        assert_eq!(kept.put(response(MOST, "b")).unwrap().id.as_str(), "resp_0");
+        assert_eq!(kept.put(response(MOST, "b")).unwrap().id, "resp_0");
         assert!(kept.get("resp_0", "a").is_none());
         assert!(kept.get("resp_1", "a").is_some() && kept.get("resp_1", "b").is_none());
         assert!(kept.take("resp_1", "b").is_none() && kept.take("resp_1", "a").is_some());

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::text::{Message, Role};
+use crate::text::{EXTRA_ALLOWED, Message, Role};
 
 use super::common::{MAX_TOP, Shared, refuse_unsupported};
 use super::fields::wrong;
@@ -16,6 +16,8 @@ const MAX_MESSAGES: usize = 4096;
 pub(in crate::http) struct ChatAsk {
     /// What was said.
     pub(in crate::http) messages: Vec<Message>,
+    /// What the template is told beside.
+    pub(in crate::http) told: Map<String, Value>,
     /// The rest.
     pub(in crate::http) shared: Shared,
 }
@@ -28,7 +30,21 @@ impl ChatAsk {
         shared.sampling.logprobs = logprobs(&mut fields)?;
         shared.tools = Tools::read(&mut fields)?;
         let messages = messages(&mut fields)?;
-        Ok((ChatAsk { messages, shared }, fields.left()))
+        let told = fields.object("chat_template_kwargs")?.unwrap_or_default();
+        if let Some(name) = told
+            .keys()
+            .find(|name| !EXTRA_ALLOWED.contains(&name.as_str()))
+        {
+            let at = format!("chat_template_kwargs.{name}");
+            let hint = format!("templates are told of {}", EXTRA_ALLOWED.join(", "));
+            return Err(ApiError::unsupported(at, &hint));
+        }
+        let ask = ChatAsk {
+            messages,
+            told,
+            shared,
+        };
+        Ok((ask, fields.left()))
     }
 }
 

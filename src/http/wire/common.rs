@@ -141,9 +141,12 @@ pub(in crate::http) fn session(fields: &mut Fields) -> Result<Option<SessionId>,
 
 /// The name of a session.
 pub(in crate::http) fn session_id(param: &str, name: &str) -> Result<SessionId, ApiError> {
-    name.parse().map_err(|bad: BadSessionId| {
-        ApiError::new(400, "invalid_value", format!("{param}: {bad}")).about(param)
-    })
+    let read = match name.contains('.') {
+        // What is before a dot is a key: only routes for operators take that.
+        true => Err(BadSessionId),
+        false => name.parse(),
+    };
+    read.map_err(|bad| ApiError::new(400, "invalid_value", format!("{param}: {bad}")).about(param))
 }
 
 /// Strings that end an answer: one, or a list.
@@ -259,6 +262,18 @@ pub(super) fn refuse_unsupported(fields: &mut Fields) -> Result<(), ApiError> {
         let reason = "chooses among functions, and there are none: leave it out";
         return Err(ApiError::bad("function_call", reason));
     }
+    let own = "the model's own template is used";
+    fields.refuse("chat_template", own, |_| false)?;
+    let yes = |value: &Value| value == &Value::Bool(true);
+    let no = |value: &Value| value == &Value::Bool(false);
+    fields.refuse("add_generation_prompt", own, yes)?;
+    let begun = "an answer that was begun is not gone on with: use /v1/completions";
+    fields.refuse("continue_final_message", begun, no)?;
+    fields.refuse(
+        "reasoning_effort",
+        "say it in chat_template_kwargs, where the template knows it",
+        |_| false,
+    )?;
     fields.refuse("functions", "use tools", empty)?;
     fields.refuse("function_call", "use tool_choice", none)?;
     fields.refuse("modalities", "only text is offered", only_text)?;
