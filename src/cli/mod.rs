@@ -126,7 +126,7 @@ enum Command {
 
 /// Runs the program on the arguments of this process, and ends it.
 pub fn main() -> ! {
-    crate::runtime::few_arenas();
+    crate::runtime::one_arena();
     if std::env::args_os()
         .nth(1)
         .is_some_and(|first| first == SANDBOX)

@@ -33,7 +33,13 @@ pub(super) fn run(global: &Global, args: &Args) -> Result<Exit> {
     let base = match &args.url {
         Some(url) => url.trim_end_matches('/').to_owned(),
         None => match Daemon::running(host.home()) {
-            Some(daemon) => format!("http://{}", daemon.reachable()),
+            Some(daemon) => {
+                let scheme = match host.settings().http.tls_cert {
+                    Some(_) => "https",
+                    None => "http",
+                };
+                format!("{scheme}://{}", daemon.reachable())
+            }
             None => bail!(
                 "no server runs from {}: start one with `llamahome serve`, or name another with --url",
                 host.home().root().display()

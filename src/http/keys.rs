@@ -224,7 +224,8 @@ fn hex(text: &str) -> Option<[u8; 32]> {
 }
 
 /// A file of keys that others can read is no secret.
-fn check_mode(path: &Path) -> Result<(), String> {
+/// Whether nobody but its owner may read a file.
+pub(super) fn check_mode(path: &Path) -> Result<(), String> {
     let metadata = fs::metadata(path).map_err(|error| error.to_string())?;
     #[cfg(unix)]
     {

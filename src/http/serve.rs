@@ -20,6 +20,7 @@ use super::remote::{self, Remotes};
 use super::responses::Kept;
 use super::routes::routes;
 use super::settings::{Config, UnknownFields};
+use super::tls::{self, TlsError};
 use crate::runtime::Runtime;
 use crate::sample::Defaults;
 use crate::telemetry::Metrics;
@@ -58,6 +59,12 @@ pub enum HttpError {
     /// The key file is of no use.
     #[error("http.keys_file: {0}")]
     Keys(#[from] KeyFileError),
+    /// One of the two is missing.
+    #[error("http.tls_cert and http.tls_key belong together: set both, or neither")]
+    HalfTls,
+    /// Nothing can be encrypted.
+    #[error("http.tls: {0}")]
+    Tls(#[from] TlsError),
     /// The system refuses the address.
     #[error("cannot listen on {address}: {source}; check http.host and http.port")]
     Bind {
@@ -198,6 +205,11 @@ pub fn serve(
             .wrap(from_fn(edge))
     };
     let address = SocketAddr::new(config.host, config.port);
+    let tls = match (&config.tls_cert, &config.tls_key) {
+        (Some(cert), Some(key)) => Some(tls::config(cert, key)?),
+        (None, None) => None,
+        _ => return Err(HttpError::HalfTls),
+    };
     let server = HttpServer::new(app)
         .workers(config.workers)
         .disable_signals()
@@ -205,12 +217,15 @@ pub fn serve(
         // A client that closes its end has left: its work is to stop.
         .h1_allow_half_closed(false)
         // The runtime keeps the deadline of a drain; this one only backs it up.
-        .shutdown_timeout(drain.as_secs() + 1)
-        .bind(address)
-        .map_err(|source| match source.kind() {
-            io::ErrorKind::AddrInUse => HttpError::PortTaken(address),
-            _ => HttpError::Bind { address, source },
-        })?;
+        .shutdown_timeout(drain.as_secs() + 1);
+    let bound = match tls {
+        Some(tls) => server.bind_rustls_0_23(address, tls),
+        None => server.bind(address),
+    };
+    let server = bound.map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => HttpError::PortTaken(address),
+        _ => HttpError::Bind { address, source },
+    })?;
     let address = server.addrs().first().copied().unwrap_or(address);
     actix_web::rt::spawn(watching);
     Ok(Server {

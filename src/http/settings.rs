@@ -23,6 +23,12 @@ pub struct Config {
     pub request_timeout: Duration,
     /// The key that clients must send as `Authorization: Bearer`; absent = none is asked for.
     pub api_key: Option<Secret>,
+    /// The certificate to answer with over TLS, with those that it needs behind it, as PEM; with `tls_key`.
+    #[schemars(example = "server.pem")]
+    pub tls_cert: Option<PathBuf>,
+    /// The key of the certificate, as PEM; only its owner may be able to read it.
+    #[schemars(example = "server.key")]
+    pub tls_key: Option<PathBuf>,
     /// A file of more keys, each with a name, scopes and limits of its own; see `docs/api.md`.
     #[schemars(example = "keys.toml")]
     pub keys_file: Option<PathBuf>,
@@ -56,6 +62,8 @@ impl Default for Config {
             body_limit: ByteSize::mib(4),
             request_timeout: Duration::seconds(600),
             api_key: None,
+            tls_cert: None,
+            tls_key: None,
             keys_file: None,
             requests_per_minute: 0,
             tokens_per_minute: 0,

@@ -13,7 +13,7 @@ use super::answer::Answer;
 use super::audit::{Append, Audit};
 use super::cache::Cache;
 use super::device::Device;
-use super::heap::few_arenas;
+use super::heap::one_arena;
 use super::load_state::{LoadState, ModelError, ModelEvent, ModelState};
 use super::models::{DrainAll, How, LetGo, Load, Models, Parents, States};
 use super::monitor::{Monitor, Snapshot, Watched};
@@ -89,7 +89,7 @@ pub fn boot(
     audit: Option<AuditLog>,
     metrics: Metrics,
 ) -> Runtime {
-    few_arenas();
+    one_arena();
     let worker = Device::start(metrics.clone());
     let steps = Steps::default();
     let total = usize::try_from(sections.kv.total_bytes.bytes()).unwrap_or(usize::MAX);

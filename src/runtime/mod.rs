@@ -44,7 +44,7 @@ mod worker;
 pub use answer::{Answer, Collected, Finish, Piece, TokenPiece};
 pub use boot::{Runtime, Sections, boot};
 pub use disk::DiskModels;
-pub use heap::few_arenas;
+pub use heap::one_arena;
 pub use keep_alive::{BadKeepAlive, KeepAlive};
 pub use load_state::{LoadState, ModelError, ModelEvent, ModelState, ReplicaState};
 pub use monitor::Snapshot;

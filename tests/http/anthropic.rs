@@ -158,6 +158,21 @@ fn tools_are_used_and_their_results_heard() {
 }
 
 #[test]
+fn an_answer_keeps_to_its_form() {
+    let daemon = Daemon::start(Setup::real());
+    let ask = json!({"max_tokens": 40, "messages": [{"role": "user", "content": "A colour?"}], "output_config": {"format":
+        {"type": "json_schema", "schema": {"type": "object", "properties": {"c": {"enum": ["red", "blue"]}},
+            "required": ["c"], "additionalProperties": false}}}});
+    let answer = daemon.post(MESSAGES, &ask).json();
+    let value: Value =
+        serde_json::from_str(answer["content"][0]["text"].as_str().unwrap()).unwrap();
+    assert!(
+        ["red", "blue"].contains(&value["c"].as_str().unwrap()),
+        "{answer}"
+    );
+}
+
+#[test]
 fn errors_have_this_apis_shape() {
     let daemon = Daemon::start(Setup::fake(FakeSource::default()).key("right"));
     let long = "a".repeat(CONTEXT + 1);

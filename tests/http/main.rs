@@ -21,6 +21,7 @@ mod stalls;
 mod structured;
 #[path = "../support/mod.rs"]
 mod support;
+mod tls;
 mod tools;
 mod traces;
 mod vajra;

@@ -4,8 +4,8 @@ use serde_json::{Map, Value, json};
 
 use crate::http::wire::common::{deadline, keep_alive, kv, priority, seed, session};
 use crate::http::wire::fields::wrong;
-use crate::http::wire::{ApiError, Fields, Shared, ToolChoice, Tools};
-use crate::sample::{Callable, RawSampling};
+use crate::http::wire::{ApiError, Fields, Format, Shared, ToolChoice, Tools};
+use crate::sample::{Callable, RawSampling, Shape};
 use crate::text::{Message, Role};
 
 /// Most messages and most tools of a request.
@@ -69,6 +69,7 @@ impl Ask {
             shared.keep_alive = keep_alive(&mut fields)?;
             shared.priority = priority(&mut fields)?;
             shared.deadline = deadline(&mut fields)?;
+            shared.format = format(&mut fields)?;
             // Who the caller says they are is taken and used for nothing.
             fields.object("metadata")?;
             let hint = "there are no tiers here: leave it out";
@@ -117,6 +118,36 @@ fn stops(fields: &mut Fields) -> Result<Vec<String>, ApiError> {
             list.into_iter().map(text).collect()
         }
         Some(other) => Err(wrong("stop_sequences", &other, wanted)),
+    }
+}
+
+/// What the answer is to be, under `output_config`.
+fn format(fields: &mut Fields) -> Result<Option<Format>, ApiError> {
+    let Some(mut config) = fields.object("output_config")? else {
+        return Ok(None);
+    };
+    let format = config.shift_remove("format").filter(|v| !v.is_null());
+    if let Some((name, _)) = config.iter().find(|(_, value)| !value.is_null()) {
+        let hint = "a model thinks as it was taught";
+        return Err(ApiError::unsupported(format!("output_config.{name}"), hint));
+    }
+    let mut map = match format {
+        None => return Ok(None),
+        Some(Value::Object(map)) => map,
+        Some(other) => return Err(wrong("output_config.format", &other, "an object")),
+    };
+    if map.get("type").and_then(Value::as_str) != Some("json_schema") {
+        let reason = "is not known, use json_schema";
+        return Err(ApiError::bad("output_config.format.type", reason));
+    }
+    let param = "output_config.format.schema";
+    match map.shift_remove("schema") {
+        Some(schema @ Value::Object(_)) => Ok(Some(Format {
+            shape: Shape::JsonSchema(schema),
+            param,
+        })),
+        Some(other) => Err(wrong(param, &other, "a schema")),
+        None => Err(ApiError::bad(param, "is missing")),
     }
 }
 
@@ -534,6 +565,16 @@ mod tests {
                 "thinking.type",
             ),
             (with(r#""thinking": {}"#), "invalid_value", "thinking.type"),
+            (
+                with(r#""output_config": {"effort": "low"}"#),
+                "unsupported_parameter",
+                "output_config.effort",
+            ),
+            (
+                with(r#""output_config": {"format": {"type": "x"}}"#),
+                "invalid_value",
+                "output_config.format.type",
+            ),
             (
                 with(r#""service_tier": "priority""#),
                 "unsupported_parameter",
