@@ -891,3 +891,68 @@ fn a_suite_that_cannot_be_run_is_refused_before_the_model_is_loaded() {
         text(&alone.stderr)
     );
 }
+
+#[test]
+fn keys_are_made_listed_and_revoked() {
+    let home = Home::empty();
+    let made = home.run(&["keys", "add", "alice", "--manage"]);
+    let key = text(&made.stdout).trim().to_owned();
+    assert!(
+        made.status.success() && key.starts_with("lh-") && key.len() == 67,
+        "{key}"
+    );
+    assert!(home.run(&["keys", "add", "bob"]).status.success());
+    let file = home.0.path().join("keys.toml");
+    let written = std::fs::read_to_string(&file).unwrap();
+    assert!(!written.contains(&key), "the file has the hash only");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&file.metadata().unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    let listed = home.run(&["keys", "list", "--json"]);
+    let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
+    assert_eq!(
+        listed,
+        json!([{"name": "alice", "scopes": ["use", "manage"]}, {"name": "bob", "scopes": ["use"]}])
+    );
+    for (args, said) in [
+        (&["keys", "add", "alice"][..], "taken"),
+        (&["keys", "add", "a b"], "letters"),
+        (&["keys", "revoke", "carol"], "no key of"),
+    ] {
+        let refused = home.run(args);
+        assert_eq!(refused.status.code(), Some(1), "{args:?}");
+        assert!(
+            text(&refused.stderr).contains(said),
+            "{}",
+            text(&refused.stderr)
+        );
+    }
+    assert!(home.run(&["keys", "revoke", "alice"]).status.success());
+    let last = home.run(&["keys", "revoke", "bob"]);
+    assert!(
+        text(&last.stderr).contains("last key"),
+        "{}",
+        text(&last.stderr)
+    );
+    assert!(!std::fs::read_to_string(&file).unwrap().contains("alice"));
+}
+
+#[test]
+fn manual_pages_are_written_for_every_command() {
+    let home = Home::empty();
+    let folder = home.0.path().join("man");
+    assert!(
+        home.run(&["man", folder.to_str().unwrap()])
+            .status
+            .success()
+    );
+    for page in [
+        "llamahome",
+        "llamahome-serve",
+        "llamahome-keys-add",
+        "llamahome-train-run",
+    ] {
+        let page = std::fs::read_to_string(folder.join(format!("{page}.1")));
+        let page = page.unwrap_or_else(|error| panic!("{error}"));
+        assert!(page.contains(".TH") && page.contains(".SH"), "{page}");
+    }
+}

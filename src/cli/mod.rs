@@ -23,8 +23,10 @@ mod flags;
 mod generate;
 mod host;
 mod kept;
+mod keys;
 mod lines;
 mod loadtest;
+mod man;
 mod models;
 mod output;
 mod perplexity;
@@ -113,10 +115,14 @@ enum Command {
     Bench(bench::Args),
     /// Put a server of the OpenAI API under load; exit code 1 when a goal is broken
     Loadtest(Box<loadtest::Args>),
+    /// Make, list and revoke the keys of the server's clients
+    Keys(keys::Args),
     /// Show or check the settings
     Config(config::Args),
     /// Check this machine and say what to do; exit code 1 when something fails
     Doctor(doctor::Args),
+    /// Write the manual pages
+    Man(man::Args),
     /// Print the completion script of a shell
     Completions {
         /// The shell
@@ -166,6 +172,8 @@ fn dispatch(Cli { global, command }: Cli) -> anyhow::Result<Exit> {
         Some(Command::Train(args)) => train::run(&global, &args),
         Some(Command::Bench(args)) => bench::run(&global, &args),
         Some(Command::Loadtest(args)) => loadtest::run(&global, &args),
+        Some(Command::Keys(args)) => keys::run(&global, &args),
+        Some(Command::Man(args)) => man::run(Cli::command(), &args),
         Some(Command::Config(args)) => config::run(&global, &args),
         Some(Command::Doctor(args)) => doctor::run(&global, &args),
         Some(Command::Completions { shell }) => completions(shell),

@@ -86,6 +86,22 @@ enum Scope {
     Manage,
 }
 
+impl KeyFileError {
+    /// What is wrong, without the file's name.
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+}
+
+/// Checks that a server would take a key file.
+///
+/// # Errors
+/// [`KeyFileError`] when it would not.
+pub fn check_keys(path: &Path) -> Result<(), KeyFileError> {
+    let rules = Rules::default();
+    Keys::new(None, rules).add_file(path, rules)
+}
+
 impl Keys {
     /// The one key of the settings, or none, which is everybody's.
     pub(super) fn new(key: Option<&Secret>, rules: Rules) -> Self {
@@ -223,8 +239,7 @@ fn hex(text: &str) -> Option<[u8; 32]> {
         .flatten()
 }
 
-/// A file of keys that others can read is no secret.
-/// Whether nobody but its owner may read a file.
+/// A file of keys that others can read is no secret: whether nobody but its owner may read one.
 pub(super) fn check_mode(path: &Path) -> Result<(), String> {
     let metadata = fs::metadata(path).map_err(|error| error.to_string())?;
     #[cfg(unix)]

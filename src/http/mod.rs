@@ -50,14 +50,12 @@ mod serve;
 mod sessions;
 mod settings;
 mod stream;
-mod tls;
 mod tokens;
 mod trail;
 mod wire;
 
-pub use keys::KeyFileError;
+pub use keys::{KeyFileError, check_keys};
 pub use readiness::Readiness;
 pub use routes::{Needs, ROUTES};
 pub use serve::{Closer, HttpError, Server, serve};
 pub use settings::{Config, UnknownFields};
-pub use tls::TlsError;

@@ -3,6 +3,7 @@
 use std::future::IntoFuture;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -13,17 +14,17 @@ use actix_web::{App, HttpServer};
 
 use super::edge::edge;
 use super::guard::Guard;
-use super::keys::{KeyFileError, Keys};
+use super::keys::{KeyFileError, Keys, check_mode};
 use super::limits::Rules;
 use super::readiness::Readiness;
 use super::remote::{self, Remotes};
 use super::responses::Kept;
 use super::routes::routes;
 use super::settings::{Config, UnknownFields};
-use super::tls::{self, TlsError};
 use crate::runtime::Runtime;
 use crate::sample::Defaults;
 use crate::telemetry::Metrics;
+use crate::tls::{self, TlsError};
 
 /// How long the last bytes of the last answer may take, once it was handed to its connection.
 const FLUSH: Duration = Duration::from_millis(300);
@@ -62,6 +63,14 @@ pub enum HttpError {
     /// One of the two is missing.
     #[error("http.tls_cert and http.tls_key belong together: set both, or neither")]
     HalfTls,
+    /// The key of the certificate is no secret.
+    #[error("http.tls_key, {}: {reason}", path.display())]
+    TlsKey {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// Nothing can be encrypted.
     #[error("http.tls: {0}")]
     Tls(#[from] TlsError),
@@ -206,7 +215,13 @@ pub fn serve(
     };
     let address = SocketAddr::new(config.host, config.port);
     let tls = match (&config.tls_cert, &config.tls_key) {
-        (Some(cert), Some(key)) => Some(tls::config(cert, key)?),
+        (Some(cert), Some(key)) => {
+            check_mode(key).map_err(|reason| HttpError::TlsKey {
+                path: key.clone(),
+                reason,
+            })?;
+            Some(tls::listener(cert, key)?)
+        }
         (None, None) => None,
         _ => return Err(HttpError::HalfTls),
     };

@@ -95,7 +95,10 @@ fn bad_files_keep_the_server_from_starting() {
         });
         let error = error.unwrap_or_else(|| panic!("{said}: it starts"));
         assert!(
-            matches!(error, HttpError::Tls(_) | HttpError::HalfTls),
+            matches!(
+                error,
+                HttpError::Tls(_) | HttpError::TlsKey { .. } | HttpError::HalfTls
+            ),
             "{error}"
         );
         let text = error.to_string();
