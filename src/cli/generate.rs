@@ -93,7 +93,7 @@ pub(super) async fn generate(
             }
             Some(Ok(Piece::Prompt(_))) => {}
             Some(Ok(Piece::Done(finish))) => {
-                let end = End::Done(Box::new(finish));
+                let end = End::Done(finish);
                 return Ok(Generated { text, end });
             }
             Some(Err(failure)) => return Err(failure.into()),

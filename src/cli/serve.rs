@@ -169,7 +169,7 @@ fn say_hello(host: &Host, address: std::net::SocketAddr) {
         kv_policy = ?kv.policy,
         kv_budget = %budget,
         kv_total = %kv.total_bytes,
-        key = settings.http.api_key.is_some(),
+        key = settings.http.api_key.is_some() || settings.http.keys_file.is_some(),
         version = super::VERSION,
         home = %host.home().root().display(),
         "listening"

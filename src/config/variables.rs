@@ -23,7 +23,7 @@ pub(super) struct Reserved {
 }
 
 /// The variables that are not keys.
-pub(super) const RESERVED: [Reserved; 5] = [
+pub(super) const RESERVED: [Reserved; 6] = [
     Reserved {
         name: "LLAMAHOME_HOME",
         example: "/srv/llamahome",
@@ -48,6 +48,11 @@ pub(super) const RESERVED: [Reserved; 5] = [
         name: "LLAMAHOME_LIBTORCH_CACHE",
         example: "./.libtorch",
         meaning: "Builds only: the folder that keeps the downloaded libtorch.",
+    },
+    Reserved {
+        name: "LLAMAHOME_COMMIT",
+        example: "1a2b3c4d",
+        meaning: "Builds only: the commit that `--version` names, where there is no git. `cargo run` and `cargo bench` set it.",
     },
 ];
 

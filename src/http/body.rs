@@ -5,11 +5,15 @@ use std::time::Duration;
 use actix_web::http::header::{self, HeaderMap};
 use actix_web::web::{BytesMut, Payload};
 use futures_util::StreamExt;
+use tokio::time::Instant;
 
 use super::wire::{ApiError, Fields};
 
 /// How long a body may stand still.
 const STILL: Duration = Duration::from_secs(10);
+
+/// How long a body may take.
+const WHOLE: Duration = Duration::from_secs(120);
 
 /// Reads a body of at most `limit` bytes.
 ///
@@ -31,8 +35,10 @@ pub(super) async fn json(
         return Err(too_large(limit));
     }
     let mut body = BytesMut::new();
+    let end = Instant::now() + WHOLE;
     loop {
-        let next = tokio::time::timeout(STILL, payload.next()).await;
+        let until = end.min(Instant::now() + STILL);
+        let next = tokio::time::timeout_at(until, payload.next()).await;
         let Some(chunk) = next.map_err(|_| stalled())? else {
             break;
         };
@@ -53,7 +59,8 @@ pub(super) async fn json(
 
 fn stalled() -> ApiError {
     let text = format!(
-        "nothing of the body came for {} s: send it in one go",
+        "the body did not come in {} s, or none of it for {} s: send it in one go",
+        WHOLE.as_secs(),
         STILL.as_secs()
     );
     ApiError::new(408, "body_timeout", text)

@@ -54,7 +54,11 @@ pub(super) async fn edge(
         extra.insert(REQUEST_ID, value);
     }
     share(&state, req.headers(), &mut extra);
-    let entered = match state.guard.check(req.method(), path, req.headers()) {
+    let authority = req.uri().authority().map(|authority| authority.as_str());
+    let entered = match state
+        .guard
+        .check(req.method(), path, authority, req.headers())
+    {
         Ok(Pass::Preflight) => return Ok(count.track(req.into_response(preflight()), extra)),
         Ok(Pass::Open) => Ok(()),
         Ok(Pass::Request(caller)) => {
@@ -78,7 +82,8 @@ pub(super) async fn edge(
     req.extensions_mut().insert(Deadline(deadline));
     match tokio::time::timeout_at(deadline.into(), next.call(req)).await {
         Ok(Ok(response)) => {
-            act.answered(response.status());
+            let about = response.request().extensions().get::<About>().cloned();
+            act.answered(response.status(), about);
             if state.runtime.draining() {
                 extra.insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
@@ -88,7 +93,7 @@ pub(super) async fn edge(
         Err(_) => {
             // The request is gone with the future that held it, so the answer goes out as an error.
             let mut response = respond::error_in(dialect, &ApiError::timeout());
-            act.answered(response.status());
+            act.answered(response.status(), None);
             count.show(response.headers_mut());
             set(&mut response, extra);
             count.end(response.status().as_u16());
@@ -126,6 +131,10 @@ fn set<B>(response: &mut HttpResponse<B>, extra: HeaderMap) {
     }
 }
 
+/// What a request is about, where its body says it: a handler leaves it for the record.
+#[derive(Debug, Clone)]
+pub(super) struct About(pub(super) String);
+
 /// What the audit record says of a request that no handler records.
 struct Act {
     runtime: Runtime,
@@ -153,31 +162,36 @@ impl Act {
                 model: String::new(),
                 prompt_tokens: 0,
                 output_tokens: 0,
-                result: Outcome::Refused,
+                result: Outcome::Cancelled,
             },
         }
     }
 
     /// It was refused before any handler saw it.
-    fn turned_away(self) {
-        self.runtime.audit(self.record);
+    fn turned_away(mut self) {
+        self.changes = true;
+        self.record.result = Outcome::Refused;
     }
 
-    fn answered(self, status: StatusCode) {
-        if !self.changes {
-            return;
-        }
-        let result = match status.as_u16() {
+    fn answered(mut self, status: StatusCode, about: Option<About>) {
+        self.record.result = match status.as_u16() {
             500.. => Outcome::Failed,
             400.. => Outcome::Refused,
             _ => Outcome::Ok,
         };
-        let at = SystemTime::now();
-        self.runtime.audit(Record {
-            at,
-            result,
-            ..self.record
-        });
+        if let Some(About(model)) = about {
+            self.record.model = model.chars().take(RECORDED).collect();
+        }
+    }
+}
+
+impl Drop for Act {
+    /// Whatever became of the request: one whose client has left may have changed something all the same.
+    fn drop(&mut self) {
+        if self.changes {
+            self.record.at = SystemTime::now();
+            self.runtime.audit(self.record.clone());
+        }
     }
 }
 

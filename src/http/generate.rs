@@ -334,7 +334,7 @@ async fn whole(
         trail.generated(finish.usage.completion_tokens);
         trail.finished(first, &finish);
         let (mut said, reason) = saying.whole(&text, finish.reason)?;
-        let answered = tokens.len();
+        let answered = ids(&tokens);
         if telling.echo {
             let before = telling.model.tokenizer.decode(&prompt, Controls::Keep);
             said.words.insert_str(0, &before);
@@ -347,7 +347,7 @@ async fn whole(
         choice.logprobs = telling.logprobs.then(|| teller.tell(&tokens));
         if telling.token_ids {
             choice.prompt_token_ids = Some(prompt);
-            choice.token_ids = Some(ids(&tokens[tokens.len() - answered..]));
+            choice.token_ids = Some(answered);
         }
         choices.push(choice);
         finishes.push((first, finish));

@@ -50,13 +50,16 @@ impl Guard {
     }
 
     /// Whether a request may be answered. `path` is the one that chooses the route, with its escapes resolved.
+    ///
+    /// `authority` is the one of the request's address: HTTP/2 has it where HTTP/1.1 has the `Host` header.
     pub(super) fn check(
         &self,
         method: &Method,
         path: &str,
+        authority: Option<&str>,
         headers: &HeaderMap,
     ) -> Result<Pass, ApiError> {
-        let host = self.host(headers)?;
+        let host = self.host(authority, headers)?;
         let cross = self.origin(headers, host)?;
         let asks_first = headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
         if cross.is_some() && method == Method::OPTIONS && asks_first {
@@ -84,10 +87,19 @@ impl Guard {
             .then_some(origin)
     }
 
-    fn host<'a>(&self, headers: &'a HeaderMap) -> Result<Option<&'a str>, ApiError> {
+    fn host<'a>(
+        &self,
+        authority: Option<&'a str>,
+        headers: &'a HeaderMap,
+    ) -> Result<Option<&'a str>, ApiError> {
         let mut all = headers.get_all(header::HOST);
         let host = match (all.next(), all.next()) {
-            (Some(host), None) => host.to_str().ok(),
+            (None, None) => authority,
+            // Two that differ name nobody.
+            (Some(host), None) => host
+                .to_str()
+                .ok()
+                .filter(|host| authority.is_none_or(|authority| authority == *host)),
             _ => None,
         };
         let here = host.is_some_and(|host| self.names_us(host));
@@ -199,7 +211,7 @@ mod tests {
 
     fn code(guard: &Guard, path: &str, pairs: &[(&str, &str)]) -> Option<&'static str> {
         guard
-            .check(&Method::GET, path, &headers(pairs))
+            .check(&Method::GET, path, None, &headers(pairs))
             .err()
             .map(|error| error.code)
     }
@@ -234,6 +246,17 @@ mod tests {
         assert_eq!(code(&guard, "/", &[]), Some("host_not_allowed"));
         let twice = [("host", "localhost"), ("host", "evil.example")];
         assert_eq!(code(&guard, "/", &twice), Some("host_not_allowed"));
+        // HTTP/2 names the server in the address.
+        let over = |authority: &str, pairs: &[(&str, &str)]| {
+            guard
+                .check(&Method::GET, "/", Some(authority), &headers(pairs))
+                .is_ok()
+        };
+        assert!(over("localhost:8085", &[]) && !over("evil.example", &[]));
+        assert!(over("localhost", &[("host", "localhost")]));
+        assert!(!over("evil.example", &[("host", "localhost")]));
+        assert!(!over("localhost", &[("host", "evil.example")]));
+        assert!(over("localhost", &[("origin", "https://localhost")]));
         let open = rules(None, "0.0.0.0", &[]);
         for host in ["model.lan", "MODEL.lan:8085", "localhost"] {
             assert_eq!(code(&open, "/", &[("host", host)]), None, "{host}");
@@ -274,7 +297,7 @@ mod tests {
             header::ACCESS_CONTROL_REQUEST_METHOD,
             HeaderValue::from_static("POST"),
         );
-        let pass = guard.check(&Method::OPTIONS, "/", &ask).unwrap();
+        let pass = guard.check(&Method::OPTIONS, "/", None, &ask).unwrap();
         assert!(matches!(pass, Pass::Preflight), "{pass:?}");
     }
 

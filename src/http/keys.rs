@@ -166,7 +166,10 @@ impl Keys {
             .known
             .iter()
             .any(|known| known.caller.name == entry.name);
-        if taken || entry.name == self.anybody.name || entry.name == "key" {
+        if taken
+            || entry.name == self.anybody.name
+            || ["key", "unknown"].contains(&entry.name.as_str())
+        {
             return Err("the name is taken: choose another one".to_owned());
         }
         let digest = match (&entry.key, &entry.sha256) {

@@ -117,7 +117,7 @@ impl Stream {
                         known.extend(told);
                     }
                 }
-                Ok(Some((index, Ok(Piece::Done(finish))))) => self.finish(index, finish),
+                Ok(Some((index, Ok(Piece::Done(finish))))) => self.finish(index, *finish),
                 Ok(Some((_, Err(failure)))) => self.fail(&failure.into()),
                 Ok(None) => self.complete(),
             }

@@ -28,7 +28,7 @@ pub enum Piece {
     /// Log-probabilities of the next tokens of the prompt, from its second on, when they are asked for.
     Prompt(Vec<TokenLogprob>),
     /// The end.
-    Done(Finish),
+    Done(Box<Finish>),
 }
 
 /// A generated token.
@@ -121,7 +121,7 @@ impl Answer {
         }
         if let Some(finish) = self.done.take() {
             self.over = true;
-            return Some(Ok(Piece::Done(finish)));
+            return Some(Ok(Piece::Done(Box::new(finish))));
         }
         match self.events.recv().await {
             Some(Event::Token { token, logprob }) => {
@@ -169,7 +169,7 @@ impl Answer {
                         text,
                         tokens,
                         prompt,
-                        finish,
+                        finish: *finish,
                     });
                 }
             }

@@ -240,3 +240,26 @@ fn a_full_queue_says_so_at_once() {
     let retry: u64 = reply.header("retry-after").unwrap().parse().unwrap();
     assert_eq!(retry, wait.div_ceil(1000).clamp(1, 120), "{body}");
 }
+
+#[test]
+fn a_clients_template_is_run_nowhere() {
+    let daemon = Daemon::start(Setup::fake(FakeSource::default()));
+    let said = json!([{"role": "user", "content": "a"}]);
+    for (path, mut ask) in [
+        (CHAT, json!({"messages": said})),
+        (TEXT, json!({"prompt": "a"})),
+        ("/v1/messages", json!({"max_tokens": 3, "messages": said})),
+        ("/v1/responses", json!({"input": "a"})),
+        ("/api/chat", json!({"messages": said})),
+        ("/api/generate", json!({"prompt": "a"})),
+    ] {
+        ask["chat_template"] = json!("{{ messages }}");
+        let reply = daemon.post(path, &ask);
+        assert_eq!(reply.status, 400, "{path}: {}", reply.body);
+        assert!(
+            reply.body.contains("chat_template"),
+            "{path}: {}",
+            reply.body
+        );
+    }
+}

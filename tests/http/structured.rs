@@ -43,11 +43,11 @@ fn streamed(chunks: &[Value]) -> (String, Value) {
             .unwrap_or_default()
             .to_owned()
     };
-    let end = chunks
+    let mut end = chunks
         .iter()
         .map(choice)
         .map(|choice| choice["finish_reason"].clone());
-    let end = end.filter(|reason| !reason.is_null()).last();
+    let end = end.rfind(|reason| !reason.is_null());
     (chunks.iter().map(word).collect(), end.unwrap_or_default())
 }
 
@@ -136,8 +136,10 @@ fn an_answer_that_was_cut_says_so() {
 
 #[test]
 fn others_in_the_batch_are_not_kept_to_it() {
-    let mut source = FakeSource::default();
-    source.delay = std::time::Duration::from_millis(3);
+    let source = FakeSource {
+        delay: std::time::Duration::from_millis(3),
+        ..FakeSource::default()
+    };
     let daemon = Daemon::start(Setup::fake(source));
     let free = said(json!({"max_tokens": 8}));
     let kept = said(json!({"guided_regex": "(xy){4}"}));
@@ -163,8 +165,10 @@ fn a_session_goes_on_behind_such_an_answer() {
 
 #[test]
 fn thoughts_are_told_apart() {
-    let mut source = FakeSource::default();
-    source.ending = "<think>";
+    let source = FakeSource {
+        ending: "<think>",
+        ..FakeSource::default()
+    };
     let daemon = Daemon::start(Setup::fake(source));
     let ask = said(json!({"max_tokens": 4}));
     let message = ok(daemon.post(CHAT, &ask))["choices"][0]["message"].clone();

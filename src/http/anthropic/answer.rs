@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::http::narration::{Narrator, Whole};
 use crate::http::respond::named_event;
+use crate::http::wire::fields::set;
 use crate::http::wire::{ApiError, Dialect, Reason};
 use crate::runtime::{Finish, TokenPiece};
 use crate::text::Part;
@@ -94,10 +95,10 @@ impl Blocks {
         }
         let mut message = self.message(content);
         let (reason, stop) = end(answer.reason, &answer.finish);
-        message["stop_reason"] = json!(reason);
-        message["stop_sequence"] = json!(stop);
-        message["usage"] = usage(&answer.finish);
-        message["kv"] = json!(answer.finish.kv);
+        set(&mut message, "stop_reason", json!(reason));
+        set(&mut message, "stop_sequence", json!(stop));
+        set(&mut message, "usage", usage(&answer.finish));
+        set(&mut message, "kv", json!(answer.finish.kv));
         message
     }
 
@@ -132,7 +133,7 @@ impl Blocks {
 
 /// An event, whose name is its type.
 fn event(name: &str, mut body: Value) -> Bytes {
-    body["type"] = json!(name);
+    set(&mut body, "type", json!(name));
     named_event(name, &body)
 }
 

@@ -2,8 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::http::wire::common::{deadline, keep_alive, kv, priority, seed, session};
-use crate::http::wire::fields::wrong;
+use crate::http::wire::common::{
+    deadline, keep_alive, kv, priority, refuse_template, seed, session,
+};
+use crate::http::wire::fields::{set, wrong};
 use crate::http::wire::{ApiError, Fields, Format, Shared, ToolChoice, Tools};
 use crate::sample::{Callable, RawSampling, Shape};
 use crate::text::{Message, Role};
@@ -37,6 +39,9 @@ impl Ask {
         purpose: Purpose,
         mut fields: Fields,
     ) -> Result<(Self, Vec<String>), ApiError> {
+        refuse_template(&mut fields)?;
+        let hint = "use /v1/chat/completions";
+        fields.refuse("chat_template_kwargs", hint, |_| false)?;
         let mut shared = Shared {
             model: fields.string("model")?,
             n: 1,
@@ -435,9 +440,9 @@ fn tool_of(at: &str, tool: Value) -> Result<(Value, Callable), ApiError> {
     };
     let mut function = json!({"name": name});
     if let Some(text) = description {
-        function["description"] = json!(text);
+        set(&mut function, "description", json!(text));
     }
-    function["parameters"] = schema.clone();
+    set(&mut function, "parameters", schema.clone());
     let callable = Callable {
         name,
         parameters: Some(schema),

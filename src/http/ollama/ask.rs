@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use super::name;
 use super::options::Options;
 use crate::http::wire::chat::{calls, logprobs};
-use crate::http::wire::common::{deadline, keep_alive, kv, priority, session};
+use crate::http::wire::common::{deadline, keep_alive, kv, priority, refuse_template, session};
 use crate::http::wire::fields::wrong;
 use crate::http::wire::{ApiError, Fields, Format, Shared, Tools};
 use crate::sample::Shape;
@@ -49,6 +49,7 @@ impl Ask {
     /// Reads a body; also says which fields nobody knows.
     pub(super) fn read(route: Route, mut fields: Fields) -> Result<(Self, Vec<String>), ApiError> {
         refuse(route, &mut fields)?;
+        refuse_template(&mut fields)?;
         let stream = !fields.has("stream") || fields.flag("stream")?;
         let (mut options, mut unknown) = Options::read(&mut fields)?;
         options.sampling.logprobs = logprobs(&mut fields)?;

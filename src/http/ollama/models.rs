@@ -4,12 +4,13 @@ use std::time::{Duration, SystemTime};
 
 use actix_web::http::{StatusCode, header};
 use actix_web::web::{Data, Payload};
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 use serde_json::{Value, json};
 
 use super::answer::rfc3339;
 use super::details::{Details, digest, model_info, modified_at};
 use super::name;
+use crate::http::edge::About;
 use crate::http::generate::off_thread;
 use crate::http::serve::State;
 use crate::http::wire::{ApiError, Dialect, Fields};
@@ -205,7 +206,9 @@ fn process(model: &ServedModel, installed: Option<&Installed>) -> Value {
 
 async fn deleted(state: &State, req: &HttpRequest, payload: Payload) -> Result<(), ApiError> {
     let mut fields = read(state, req, payload).await?;
-    let id = name::id(&name::required(&mut fields)?)?;
+    let name = name::required(&mut fields)?;
+    req.extensions_mut().insert(About(name.clone()));
+    let id = name::id(&name)?;
     let library = library(state)?;
     let found = {
         let (library, id) = (library.clone(), id.clone());
@@ -232,6 +235,8 @@ async fn copied(state: &State, req: &HttpRequest, payload: Payload) -> Result<()
         Ok(name::plain(&name).to_owned())
     };
     let (from, to) = (name("source")?, name("destination")?);
+    req.extensions_mut()
+        .insert(About(format!("{from} to {to}")));
     let from = name::id(&from)?;
     let to = to.parse().map_err(|_| {
         let reason = "is no name for a model: use letters, digits and . _ - :";

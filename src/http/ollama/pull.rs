@@ -4,13 +4,14 @@ use std::time::{Duration, Instant, SystemTime};
 
 use actix_web::http::StatusCode;
 use actix_web::web::{Bytes, Data, Payload};
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 use futures_util::stream;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::models::library;
 use super::name;
+use crate::http::edge::About;
 use crate::http::narration::KEEP_ALIVE;
 use crate::http::serve::State;
 use crate::http::wire::{ApiError, Dialect};
@@ -66,6 +67,7 @@ async fn begin(
 ) -> Result<(mpsc::Receiver<News>, bool), ApiError> {
     let mut fields = body::json(req.headers(), payload, state.body_limit).await?;
     let name = name::required(&mut fields)?;
+    req.extensions_mut().insert(About(name.clone()));
     let off = |value: &Value| value == &Value::Bool(false);
     fields.refuse("insecure", "what is pulled is always checked", off)?;
     let stream = !fields.has("stream") || fields.flag("stream")?;

@@ -7,6 +7,7 @@ use super::kept::{self, Response};
 use crate::http::narration::{Narrator, Whole};
 use crate::http::respond::named_event;
 use crate::http::serve::State;
+use crate::http::wire::fields::set;
 use crate::http::wire::{ApiError, Reason};
 use crate::ids::SessionId;
 use crate::runtime::{Finish, Held, TokenPiece};
@@ -93,8 +94,8 @@ impl Open {
 
 impl Items {
     fn event(&mut self, name: &str, mut body: Value) -> Bytes {
-        body["type"] = json!(name);
-        body["sequence_number"] = json!(self.events);
+        set(&mut body, "type", json!(name));
+        set(&mut body, "sequence_number", json!(self.events));
         self.events += 1;
         named_event(name, &body)
     }
@@ -167,7 +168,7 @@ impl Items {
         open.text.push_str(&text);
         let mut delta = self.about(&open, "delta", json!(text));
         if matches!(open.kind, Kind::Words) {
-            delta["logprobs"] = json!([]);
+            set(&mut delta, "logprobs", json!([]));
         }
         let name = format!("{}.delta", open.event());
         let event = self.event(&name, delta);
@@ -185,8 +186,8 @@ impl Items {
         };
         let mut done = self.about(&open, field, json!(open.text));
         match &open.kind {
-            Kind::Words => done["logprobs"] = json!([]),
-            Kind::Call { name, .. } => done["name"] = json!(name),
+            Kind::Words => set(&mut done, "logprobs", json!([])),
+            Kind::Call { name, .. } => set(&mut done, "name", json!(name)),
             Kind::Thought => {}
         }
         let mut events = vec![self.event(&format!("{}.done", open.event()), done)];
@@ -207,16 +208,24 @@ impl Items {
         let cut = reason == Reason::Length;
         let mut body = self.response(if cut { "incomplete" } else { "completed" });
         if cut {
-            body["incomplete_details"] = json!({"reason": "max_output_tokens"});
+            set(
+                &mut body,
+                "incomplete_details",
+                json!({"reason": "max_output_tokens"}),
+            );
         }
-        body["usage"] = json!({
-            "input_tokens": usage.prompt_tokens,
-            "input_tokens_details": {"cached_tokens": usage.cached_tokens, "cache_write_tokens": 0},
-            "output_tokens": usage.completion_tokens,
-            "output_tokens_details": {"reasoning_tokens": 0},
-            "total_tokens": usage.prompt_tokens + usage.completion_tokens,
-        });
-        body["kv"] = json!(finish.kv);
+        set(
+            &mut body,
+            "usage",
+            json!({
+                "input_tokens": usage.prompt_tokens,
+                "input_tokens_details": {"cached_tokens": usage.cached_tokens, "cache_write_tokens": 0},
+                "output_tokens": usage.completion_tokens,
+                "output_tokens_details": {"reasoning_tokens": 0},
+                "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+            }),
+        );
+        set(&mut body, "kv", json!(finish.kv));
         if let Some(session) = self.session.take() {
             let gone = self.state.responses.put(Response {
                 id: self.id.clone(),
@@ -335,7 +344,11 @@ impl Narrator for Items {
     fn failed(&mut self, error: &ApiError) -> Vec<Bytes> {
         let mut events = self.close("incomplete");
         let mut body = self.response("failed");
-        body["error"] = json!({"code": error.code, "message": error.message});
+        set(
+            &mut body,
+            "error",
+            json!({"code": error.code, "message": error.message}),
+        );
         events.push(self.event("response.failed", json!({ "response": body })));
         events
     }

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::items::messages;
-use crate::http::wire::common::{deadline, keep_alive, kv, priority, seed};
+use crate::http::wire::common::{deadline, keep_alive, kv, priority, refuse_template, seed};
 use crate::http::wire::fields::wrong;
 use crate::http::wire::{ApiError, Fields, Format, Shared, ToolChoice, Tools};
 use crate::sample::{RawSampling, Shape};
@@ -53,6 +53,9 @@ impl Ask {
             (name.to_owned(), said.cloned().unwrap_or(or))
         };
         let told = repeated().map(repeat).into_iter().collect();
+        refuse_template(&mut fields)?;
+        let hint = "use /v1/chat/completions";
+        fields.refuse("chat_template_kwargs", hint, |_| false)?;
         refuse(&mut fields)?;
         for name in ["user", "safety_identifier", "prompt_cache_key"] {
             // Who the caller says they are is taken and used for nothing; what was read before is kept in any case.

@@ -250,6 +250,12 @@ pub(in crate::http) fn kv(fields: &mut Fields) -> Result<KvChoice, ApiError> {
     }
 }
 
+/// A template of the client's is not run: the model's own is used.
+pub(in crate::http) fn refuse_template(fields: &mut Fields) -> Result<(), ApiError> {
+    let own = "the model's own template is used";
+    fields.refuse("chat_template", own, |_| false)
+}
+
 /// Refuses what neither endpoint offers.
 pub(super) fn refuse_unsupported(fields: &mut Fields) -> Result<(), ApiError> {
     let empty = |value: &Value| value.as_array().is_some_and(Vec::is_empty);
@@ -262,8 +268,8 @@ pub(super) fn refuse_unsupported(fields: &mut Fields) -> Result<(), ApiError> {
         let reason = "chooses among functions, and there are none: leave it out";
         return Err(ApiError::bad("function_call", reason));
     }
+    refuse_template(fields)?;
     let own = "the model's own template is used";
-    fields.refuse("chat_template", own, |_| false)?;
     let yes = |value: &Value| value == &Value::Bool(true);
     let no = |value: &Value| value == &Value::Bool(false);
     fields.refuse("add_generation_prompt", own, yes)?;

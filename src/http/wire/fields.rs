@@ -146,6 +146,13 @@ pub(super) fn ids(name: &'static str, list: &[Value]) -> Result<Vec<u32>, ApiErr
     list.iter().enumerate().map(id).collect()
 }
 
+/// Sets a field of an object; what is no object stays as it is.
+pub(in crate::http) fn set(object: &mut Value, name: &str, value: impl Into<Value>) {
+    if let Some(map) = object.as_object_mut() {
+        map.insert(name.to_owned(), value.into());
+    }
+}
+
 /// The complaint about a value of the wrong type. Shows little of it: it may be a prompt.
 pub(in crate::http) fn wrong(name: &str, value: &Value, wanted: &str) -> ApiError {
     let found = match value {

@@ -30,14 +30,16 @@ fn llama() -> Speech {
     Speech::new(Thinking::Never).calling(CallSyntax::Llama, vec!["f".to_owned(), "g".to_owned()])
 }
 
-/// A speech, a text and what it says, each call as `name(arguments)`.
-fn cases() -> Vec<(
+/// A speech, a text and what it says, each call as its name and arguments.
+type Case = (
     Speech,
     &'static str,
     &'static str,
     &'static str,
     &'static [(&'static str, &'static str)],
-)> {
+);
+
+fn cases() -> Vec<Case> {
     let maybe = || Speech::new(Thinking::Maybe);
     vec![
         (
