@@ -1,7 +1,7 @@
 //! What the allocator keeps for itself.
 
 /// Arenas of the allocator. glibc makes up to eight a core, each keeps what its threads have freed, and engines come and go
-/// on new threads: with one, a process that loads and unloads models stays as large as it was after the first time. Steps
+/// on new threads: with one, a process that loads and unloads models grows least (docs/log.md). Steps
 /// allocate next to nothing, and small things come from each thread's own cache.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const ARENAS: libc::c_int = 1;
