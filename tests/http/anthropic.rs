@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{CONTEXT, Call, Daemon, FakeSource, Reply, Setup};
+use crate::support::{CONTEXT, Call, Daemon, FakeSource, Setup};
 
 const MESSAGES: &str = "/v1/messages";
 const COUNT: &str = "/v1/messages/count_tokens";
@@ -18,27 +18,6 @@ fn ask(more: Value) -> Value {
         .unwrap()
         .extend(more.as_object().unwrap().clone());
     ask
-}
-
-/// Events by name, each with the type that it is named by.
-fn events(reply: &Reply) -> Vec<Value> {
-    assert_eq!(
-        reply.header("content-type"),
-        Some("text/event-stream; charset=utf-8")
-    );
-    let frames = reply.body.split("\n\n").filter(|frame| !frame.is_empty());
-    frames
-        .map(|frame| {
-            let (name, data) = frame.split_once('\n').unwrap();
-            let data: Value = serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap();
-            assert_eq!(
-                name.strip_prefix("event: "),
-                data["type"].as_str(),
-                "{frame}"
-            );
-            data
-        })
-        .collect()
 }
 
 fn types(events: &[Value]) -> Vec<&str> {
@@ -69,7 +48,9 @@ fn a_message_is_answered_at_once_and_event_by_event() {
     );
     assert!(whole["id"].as_str().unwrap().starts_with("msg_"), "{whole}");
 
-    let told = events(&daemon.post(MESSAGES, &ask(json!({"stream": true}))));
+    let told = daemon
+        .post(MESSAGES, &ask(json!({"stream": true})))
+        .named_events();
     let expected = ["message_start", "content_block_start"]
         .into_iter()
         .chain(["content_block_delta"; 5])
@@ -130,7 +111,7 @@ fn tools_are_used_and_their_results_heard() {
     assert!(["Paris", "Rome"].contains(&city), "{whole}");
 
     asked["stream"] = json!(true);
-    let told = events(&daemon.post(MESSAGES, &asked));
+    let told = daemon.post(MESSAGES, &asked).named_events();
     let start = told
         .iter()
         .find(|event| event["content_block"]["type"] == "tool_use")

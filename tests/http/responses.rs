@@ -9,19 +9,7 @@ use crate::support::{Daemon, FakeSource, Reply, Setup};
 const ROUTE: &str = "/v1/responses";
 
 fn events(reply: &Reply) -> Vec<Value> {
-    let frames = reply.body.split("\n\n").filter(|frame| !frame.is_empty());
-    let events: Vec<Value> = frames
-        .map(|frame| {
-            let (name, data) = frame.split_once('\n').unwrap();
-            let data: Value = serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap();
-            assert_eq!(
-                name.strip_prefix("event: "),
-                data["type"].as_str(),
-                "{frame}"
-            );
-            data
-        })
-        .collect();
+    let events = reply.named_events();
     for (place, event) in events.iter().enumerate() {
         assert_eq!(event["sequence_number"], place, "{event}");
     }

@@ -187,6 +187,28 @@ impl Reply {
         serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("no json: {}", self.body))
     }
 
+    /// The data of events that are named by their types.
+    pub fn named_events(&self) -> Vec<Value> {
+        assert_eq!(
+            self.header("content-type"),
+            Some("text/event-stream; charset=utf-8")
+        );
+        let frames = self.body.split("\n\n").filter(|frame| !frame.is_empty());
+        frames
+            .map(|frame| {
+                let (name, data) = frame.split_once('\n').unwrap();
+                let data = data.strip_prefix("data: ").unwrap();
+                let data: Value = serde_json::from_str(data).unwrap();
+                assert_eq!(
+                    name.strip_prefix("event: "),
+                    data["type"].as_str(),
+                    "{frame}"
+                );
+                data
+            })
+            .collect()
+    }
+
     /// A header's value.
     pub fn header(&self, name: &str) -> Option<&str> {
         header(&self.headers, name)
