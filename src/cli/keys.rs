@@ -1,13 +1,12 @@
 //! `keys`: the keys that clients of the server are given.
 
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Subcommand;
 use serde_json::json;
-use sha2::{Digest, Sha256};
+use tempfile::NamedTempFile;
 use toml::{Table, Value};
 
 use super::exit::Exit;
@@ -16,6 +15,7 @@ use super::host::Host;
 use super::output;
 use crate::config::Overrides;
 use crate::http;
+use crate::store::state_file::Sha256Hex;
 
 /// The flags of `keys`.
 #[derive(Debug, clap::Args)]
@@ -88,13 +88,10 @@ fn add(path: &Path, name: &str, manage: bool) -> Result<String> {
     let parts: [u64; 4] = std::array::from_fn(|_| rand::random());
     let key: String = parts.iter().map(|part| format!("{part:016x}")).collect();
     let key = format!("lh-{key}");
-    let hash: String = Sha256::digest(key.as_bytes())
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let hash = Sha256Hex::of_content(key.as_bytes());
     let mut entry = Table::new();
     entry.insert("name".to_owned(), name.into());
-    entry.insert("sha256".to_owned(), hash.into());
+    entry.insert("sha256".to_owned(), hash.as_str().into());
     let scopes = match manage {
         true => vec!["use", "manage"],
         false => vec!["use"],
@@ -177,21 +174,20 @@ fn read(path: &Path) -> Result<Table> {
 
 /// Writes a file that only its owner can read, whole or not at all, if a server would take it.
 fn write(path: &Path, table: &Table) -> Result<()> {
-    let fresh = path.with_extension("new");
-    let written = std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&fresh)
-        .and_then(|mut file| {
-            file.write_all(toml::to_string(table).unwrap_or_default().as_bytes())?;
-            file.sync_all()
-        });
-    written.with_context(|| format!("{} cannot be written", fresh.display()))?;
-    if let Err(error) = http::check_keys(&fresh) {
-        std::fs::remove_file(&fresh).ok();
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    // Made readable by its owner only.
+    let written = NamedTempFile::new_in(folder.unwrap_or(Path::new("."))).and_then(|mut file| {
+        file.write_all(toml::to_string(table).unwrap_or_default().as_bytes())?;
+        file.as_file().sync_all()?;
+        Ok(file)
+    });
+    let fresh = written.with_context(|| format!("{} cannot be written", path.display()))?;
+    if let Err(error) = http::check_keys(fresh.path()) {
         bail!("{}", error.reason());
     }
-    std::fs::rename(&fresh, path).with_context(|| format!("{} cannot be written", path.display()))
+    let placed = fresh.persist(path);
+    placed.with_context(|| format!("{} cannot be written", path.display()))?;
+    Ok(())
 }
