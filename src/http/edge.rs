@@ -47,8 +47,9 @@ pub(super) async fn edge(
     // Not `req.path()`, which may spell a route with escapes that the router resolves.
     let path = req.match_info().as_str();
     let dialect = Dialect::of(path);
-    let mut count = Count::new(&state, label(path), &id);
-    let mut act = Act::new(&state, req.method(), path, &id);
+    let route = label(path);
+    let mut count = Count::new(&state, route, &id);
+    let mut act = Act::new(&state, req.method(), (route, path), &id);
     let mut extra = HeaderMap::new();
     if let Ok(value) = HeaderValue::from_str(id.as_str()) {
         extra.insert(REQUEST_ID, value);
@@ -147,8 +148,12 @@ struct Act {
 const RECORDED: usize = 256;
 
 impl Act {
-    fn new(state: &State, method: &Method, path: &str, id: &RequestId) -> Self {
-        let route = label(path);
+    fn new(
+        state: &State,
+        method: &Method,
+        (route, path): (&'static str, &str),
+        id: &RequestId,
+    ) -> Self {
         let shown: String = path.chars().take(RECORDED).collect();
         Act {
             runtime: state.runtime.clone(),

@@ -123,11 +123,8 @@ pub(super) fn thoughts(
     model: &ServedModel,
     think: Option<bool>,
 ) -> Result<Map<String, Value>, ApiError> {
-    let template = model.template.source();
-    let (thinks, switched) = (
-        template.contains("<think>"),
-        template.contains("enable_thinking"),
-    );
+    let thinks = model.template.thinks();
+    let switched = model.template.source().contains("enable_thinking");
     let refuse = |reason: &str| Err(ApiError::bad("think", format!("{reason}: leave it out")));
     match think {
         None => Ok(Map::new()),
@@ -178,7 +175,7 @@ fn original(shared: &Shared, bad: BadShape) -> BadShape {
 
 /// Where the thoughts of an answer to `prompt` are.
 fn thinking(model: &Held, prompt: &[TokenId]) -> Thinking {
-    if !model.template.source().contains("<think>") {
+    if !model.template.thinks() {
         return Thinking::Never;
     }
     let tail = prompt.get(prompt.len().saturating_sub(TAIL)..);

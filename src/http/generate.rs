@@ -43,8 +43,7 @@ impl Job {
             .extensions()
             .get::<Deadline>()
             .map(|deadline| deadline.0);
-        let caller = req.extensions().get::<Arc<Caller>>().cloned();
-        let caller = caller.unwrap_or_else(|| Arc::clone(state.guard.anybody()));
+        let caller = state.caller(req);
         Job {
             trail: Trail::new(
                 &state.runtime,

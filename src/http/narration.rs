@@ -3,14 +3,19 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
 use actix_web::web::Bytes;
 use futures_util::stream::{self, LocalBoxStream};
 use futures_util::{Stream, StreamExt};
+use serde_json::Value;
 
 use super::form::Saying;
-use super::generate::{Job, Running};
+use super::generate::{Job, Prepared, Running, start_one};
+use super::respond;
+use super::serve::State;
 use super::trail::Trail;
-use super::wire::{ApiError, Reason, Said};
+use super::wire::{ApiError, Endpoint, Reason, Said};
 use crate::runtime::{Collected, Finish, Held, Piece, TokenPiece};
 use crate::sched::Failure;
 use crate::text::Part;
@@ -18,8 +23,40 @@ use crate::text::Part;
 /// How long a stream may be silent: proxies close one that is.
 pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
+/// What came of waiting for the next piece of a stream.
+pub(super) enum Waited<T> {
+    /// It, or the end.
+    Came(Option<T>),
+    /// Nothing for so long that something has to be said.
+    Silent,
+    /// The request's time is over.
+    Late,
+}
+
+/// The next piece, by `deadline`. Only the wait is given up: what a generation has done is kept inside of it.
+pub(super) async fn wait<S: Stream + Unpin>(pieces: &mut S, deadline: Instant) -> Waited<S::Item> {
+    let silent = Instant::now() + KEEP_ALIVE;
+    let until = silent.min(deadline);
+    match tokio::time::timeout_at(until.into(), pieces.next()).await {
+        Ok(piece) => Waited::Came(piece),
+        Err(_) if until < silent => Waited::Late,
+        Err(_) => Waited::Silent,
+    }
+}
+
 /// How an API tells one answer.
 pub(super) trait Narrator {
+    /// All of it at once.
+    fn whole(self, answer: Whole) -> Value;
+
+    /// The response whose body is `parts`.
+    fn response(parts: impl Stream<Item = Bytes> + 'static) -> HttpResponse {
+        respond::events(parts)
+    }
+
+    /// An error about a parameter of ours, by the name that it has in this API.
+    fn rename(&self, error: ApiError) -> ApiError;
+
     /// What comes before the answer.
     fn open(&mut self) -> Vec<Bytes> {
         Vec::new()
@@ -54,13 +91,35 @@ struct Narration<N> {
     _model: Held,
 }
 
-/// The parts of an answer, as `narrator` tells them.
-pub(super) fn narrate(
+/// Starts the one answer of a request that has one prompt, and tells it as `narrator` does: at once, or in parts.
+pub(super) async fn answer(
+    state: &State,
+    mut job: Job,
+    endpoint: Endpoint,
+    prepared: Prepared,
     narrator: impl Narrator + 'static,
+) -> HttpResponse {
+    let (model, stream) = (prepared.model.clone(), prepared.shared.stream);
+    let running = match start_one(state, &mut job, endpoint, prepared).await {
+        Ok(running) => running,
+        Err(error) => return job.refuse(narrator.rename(error)),
+    };
+    if stream {
+        return told(narrator, running, model, job);
+    }
+    match whole(running, &mut job.trail).await {
+        Ok(answer) => respond::json(StatusCode::OK, &narrator.whole(answer)),
+        Err(error) => job.refuse(error),
+    }
+}
+
+/// The parts of an answer, as `narrator` tells them.
+fn told<N: Narrator + 'static>(
+    narrator: N,
     running: Running,
     model: Held,
     job: Job,
-) -> impl Stream<Item = Bytes> + 'static {
+) -> HttpResponse {
     let pieces = stream::unfold(running.answer, |mut answer| async move {
         let piece = answer.next().await?;
         Some((piece, answer))
@@ -77,10 +136,10 @@ pub(super) fn narrate(
     };
     let opening = narration.narrator.open();
     narration.ready.extend(opening);
-    stream::unfold(narration, |mut narration| async move {
+    N::response(stream::unfold(narration, |mut narration| async move {
         let part = narration.next().await?;
         Some((part, narration))
-    })
+    }))
 }
 
 /// An answer at once.
@@ -92,7 +151,7 @@ pub(super) struct Whole {
 }
 
 /// The whole of an answer, noted in its record.
-pub(super) async fn whole(running: Running, trail: &mut Trail) -> Result<Whole, ApiError> {
+async fn whole(running: Running, trail: &mut Trail) -> Result<Whole, ApiError> {
     let Collected {
         text,
         tokens,
@@ -121,23 +180,20 @@ impl<N: Narrator> Narration<N> {
             if self.over {
                 return None;
             }
-            let silent = Instant::now() + KEEP_ALIVE;
-            let until = silent.min(self.job.deadline);
-            // Only the wait is given up: what a generation has done is kept inside of it.
-            match tokio::time::timeout_at(until.into(), self.pieces.next()).await {
-                Err(_) if until < silent => self.fail(&ApiError::timeout()),
-                Err(_) => self.ready.extend(self.narrator.waiting()),
-                Ok(Some(Ok(Piece::Text { text, tokens }))) => {
+            match wait(&mut self.pieces, self.job.deadline).await {
+                Waited::Late => self.fail(&ApiError::timeout()),
+                Waited::Silent => self.ready.extend(self.narrator.waiting()),
+                Waited::Came(Some(Ok(Piece::Text { text, tokens }))) => {
                     self.recorded += tokens.len();
                     self.job.trail.generated(tokens.len());
                     let parts = self.saying.push(&text);
                     let told = self.narrator.say(parts, &tokens);
                     self.ready.extend(told);
                 }
-                Ok(Some(Ok(Piece::Prompt(_)))) => {}
-                Ok(Some(Ok(Piece::Done(finish)))) => self.finish(&finish),
-                Ok(Some(Err(failure))) => self.fail(&failure.into()),
-                Ok(None) => self.over = true,
+                Waited::Came(Some(Ok(Piece::Prompt(_)))) => {}
+                Waited::Came(Some(Ok(Piece::Done(finish)))) => self.finish(&finish),
+                Waited::Came(Some(Err(failure))) => self.fail(&failure.into()),
+                Waited::Came(None) => self.over = true,
             }
         }
     }

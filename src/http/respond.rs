@@ -38,6 +38,11 @@ pub(super) fn named_event(name: &str, value: &impl Serialize) -> Bytes {
     Bytes::from(format!("event: {name}\ndata: {json}\n\n"))
 }
 
+/// What clients of such events pass over: it breaks a silence.
+pub(super) fn comment() -> Bytes {
+    Bytes::from_static(b": waiting\n\n")
+}
+
 /// Server-sent events, as they come.
 pub(super) fn events(frames: impl Stream<Item = Bytes> + 'static) -> HttpResponse {
     HttpResponse::Ok()

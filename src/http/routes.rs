@@ -93,13 +93,10 @@ pub(super) fn label(path: &str) -> &'static str {
 /// What a request needs. Where there is no such route a key is needed to be told so, and a method that a route does not
 /// have needs what the route needs most.
 pub(super) fn needs(method: &Method, path: &str) -> Needs {
-    let routes = ROUTES.iter().filter(|(_, known, _)| fits(known, path));
-    let routes: Vec<_> = routes.collect();
-    let own = routes.iter().find(|(by, _, _)| *by == method.as_str());
-    let most = || routes.iter().map(|(_, _, needs)| *needs).max();
-    own.map(|(_, _, needs)| *needs)
-        .or_else(most)
-        .unwrap_or(Needs::Use)
+    let routes = || ROUTES.iter().filter(|(_, known, _)| fits(known, path));
+    let own = routes().find(|(by, _, _)| *by == method.as_str());
+    let most = || routes().max_by_key(|(_, _, needs)| *needs);
+    own.or_else(most).map_or(Needs::Use, |(_, _, needs)| *needs)
 }
 
 /// Routes whose handlers record what they generate.

@@ -10,11 +10,11 @@ use std::time::{Duration, SystemTime};
 use actix_web::dev::ServerHandle;
 use actix_web::middleware::from_fn;
 use actix_web::web::Data;
-use actix_web::{App, HttpServer};
+use actix_web::{App, HttpMessage, HttpRequest, HttpServer};
 
 use super::edge::edge;
 use super::guard::Guard;
-use super::keys::{KeyFileError, Keys, check_mode};
+use super::keys::{Caller, KeyFileError, Keys, check_mode};
 use super::limits::Rules;
 use super::readiness::Readiness;
 use super::remote::{self, Remotes};
@@ -96,6 +96,14 @@ pub(super) struct State {
     pub(super) timeout: Duration,
     pub(super) unknown_fields: UnknownFields,
     pub(super) started: SystemTime,
+}
+
+impl State {
+    /// Who asks, as `edge` has found out.
+    pub(super) fn caller(&self, req: &HttpRequest) -> Arc<Caller> {
+        let found = req.extensions().get::<Arc<Caller>>().cloned();
+        found.unwrap_or_else(|| Arc::clone(self.guard.anybody()))
+    }
 }
 
 /// A server that is bound. It answers once it is awaited or spawned, and ends when its handle says so.

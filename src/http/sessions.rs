@@ -1,9 +1,7 @@
 //! `/v1/sessions`: conversations whose caches outlive their requests. Where there are several keys, each has its own.
 
-use std::sync::Arc;
-
 use actix_web::web::{Data, Path, Payload, Query};
-use actix_web::{HttpMessage, HttpRequest, HttpResponse};
+use actix_web::{HttpRequest, HttpResponse};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -84,7 +82,7 @@ pub(super) async fn restore(
 
 async fn listed(state: &State, req: &HttpRequest) -> Result<Value, ApiError> {
     let (sessions, model) = of(state, req).await?;
-    let caller = caller(state, req);
+    let caller = state.caller(req);
     let lines = sessions.list(&model).await?;
     let lines: Vec<Value> = lines
         .iter()
@@ -97,7 +95,7 @@ async fn listed(state: &State, req: &HttpRequest) -> Result<Value, ApiError> {
 async fn shown(state: &State, req: &HttpRequest, name: &str) -> Result<Value, ApiError> {
     let (sessions, model) = of(state, req).await?;
     let name = named(state, req, "session", name)?;
-    show(sessions, &model, &name, &caller(state, req)).await
+    show(sessions, &model, &name, &state.caller(req)).await
 }
 
 async fn pictured(state: &State, req: &HttpRequest, asked: &str) -> Result<Value, ApiError> {
@@ -173,21 +171,21 @@ async fn forked(
     };
     let (sessions, model) = of(state, req).await?;
     sessions.fork(&model, &name, &to).await?;
-    show(sessions, &model, &to, &caller(state, req)).await
+    show(sessions, &model, &to, &state.caller(req)).await
 }
 
 async fn saved(state: &State, req: &HttpRequest, name: &str) -> Result<Value, ApiError> {
     let (sessions, model) = of(state, req).await?;
     let name = named(state, req, "session", name)?;
     sessions.save(&model, &name).await?;
-    show(sessions, &model, &name, &caller(state, req)).await
+    show(sessions, &model, &name, &state.caller(req)).await
 }
 
 async fn restored(state: &State, req: &HttpRequest, name: &str) -> Result<Value, ApiError> {
     let (sessions, model) = of(state, req).await?;
     let name = named(state, req, "session", name)?;
     sessions.restore(&model, &name).await?;
-    show(sessions, &model, &name, &caller(state, req)).await
+    show(sessions, &model, &name, &state.caller(req)).await
 }
 
 /// The sessions, and the model that was asked for.
@@ -214,15 +212,9 @@ async fn show(
     Ok(shown)
 }
 
-/// Who asks.
-fn caller(state: &State, req: &HttpRequest) -> Arc<Caller> {
-    let caller = req.extensions().get::<Arc<Caller>>().cloned();
-    caller.unwrap_or_else(|| Arc::clone(state.guard.anybody()))
-}
-
 /// The session that a caller means: one of its own, or, for a key that manages, `key.name` of any.
 fn named(state: &State, req: &HttpRequest, param: &str, name: &str) -> Result<SessionId, ApiError> {
-    let caller = caller(state, req);
+    let caller = state.caller(req);
     if caller.manage
         && name.contains('.')
         && let Ok(any) = name.parse()

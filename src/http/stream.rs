@@ -1,7 +1,6 @@
 //! Answers in pieces: server-sent events (<https://html.spec.whatwg.org/multipage/server-sent-events.html>).
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
 
 use actix_web::HttpResponse;
 use actix_web::web::Bytes;
@@ -11,6 +10,7 @@ use futures_util::stream::{self, LocalBoxStream, SelectAll};
 use super::form::Saying;
 use super::generate::{Job, Running, Telling, ids, totals};
 use super::logprobs::{self, Teller};
+use super::narration::{Waited, wait};
 use super::respond;
 use super::wire::{ApiError, Call, Choice, Endpoint, Timings};
 use crate::ids::TokenId;
@@ -18,9 +18,6 @@ use crate::runtime::{Finish, Piece, TokenPiece};
 use crate::sample::TokenLogprob;
 use crate::sched::Failure;
 use crate::text::{Controls, Part};
-
-/// How long a stream may be silent: proxies close one that is.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 type Pieces = LocalBoxStream<'static, (usize, Result<Piece, Failure>)>;
 
@@ -102,24 +99,21 @@ impl Stream {
             if self.over {
                 return None;
             }
-            let silent = Instant::now() + KEEP_ALIVE;
-            let until = silent.min(self.job.deadline);
-            // Only the wait is given up: what a generation has done is kept inside of it.
-            match tokio::time::timeout_at(until.into(), self.pieces.next()).await {
-                Err(_) if until < silent => self.fail(&ApiError::timeout()),
-                Err(_) => return Some(Bytes::from_static(b": waiting\n\n")),
-                Ok(Some((index, Ok(Piece::Text { text, tokens })))) => {
+            match wait(&mut self.pieces, self.job.deadline).await {
+                Waited::Late => self.fail(&ApiError::timeout()),
+                Waited::Silent => return Some(respond::comment()),
+                Waited::Came(Some((index, Ok(Piece::Text { text, tokens })))) => {
                     self.piece(index, text, &tokens)
                 }
-                Ok(Some((index, Ok(Piece::Prompt(told))))) => {
+                Waited::Came(Some((index, Ok(Piece::Prompt(told))))) => {
                     let echo = self.choices.get_mut(index).and_then(|c| c.echo.as_mut());
                     if let Some((_, known)) = echo {
                         known.extend(told);
                     }
                 }
-                Ok(Some((index, Ok(Piece::Done(finish))))) => self.finish(index, *finish),
-                Ok(Some((_, Err(failure)))) => self.fail(&failure.into()),
-                Ok(None) => self.complete(),
+                Waited::Came(Some((index, Ok(Piece::Done(finish))))) => self.finish(index, *finish),
+                Waited::Came(Some((_, Err(failure)))) => self.fail(&failure.into()),
+                Waited::Came(None) => self.complete(),
             }
         }
     }

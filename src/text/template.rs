@@ -76,6 +76,11 @@ pub struct ChatTemplate {
 }
 
 impl ChatTemplate {
+    /// Whether its models write thoughts before their answers, between `<think>` and `</think>`.
+    pub fn thinks(&self) -> bool {
+        self.source().contains("<think>")
+    }
+
     /// Compiles a template; `bos` and `eos` are the tokens as text, empty when the model has none.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 use actix_web::web::Bytes;
 use serde_json::{Value, json};
 
+use super::ask::rename;
 use crate::http::narration::{Narrator, Whole};
 use crate::http::respond::named_event;
 use crate::http::wire::fields::set;
@@ -75,33 +76,6 @@ impl Blocks {
         })
     }
 
-    /// An answer at once. A call that was cut by the limit of tokens has no input that could be told: the reason of the
-    /// end says that it was cut.
-    pub(super) fn whole(&self, answer: Whole) -> Value {
-        let mut content = Vec::new();
-        if let Some(thought) = answer.said.thought {
-            content.push(json!({"type": "thinking", "thinking": thought, "signature": ""}));
-        }
-        if !answer.said.words.is_empty() {
-            content.push(json!({"type": "text", "text": answer.said.words}));
-        }
-        for call in answer.said.calls {
-            if let Ok(input) = serde_json::from_str::<Value>(&call.function.arguments) {
-                let name = call.function.name;
-                content.push(
-                    json!({"type": "tool_use", "id": tool_id(), "name": name, "input": input}),
-                );
-            }
-        }
-        let mut message = self.message(content);
-        let (reason, stop) = end(answer.reason, &answer.finish);
-        set(&mut message, "stop_reason", json!(reason));
-        set(&mut message, "stop_sequence", json!(stop));
-        set(&mut message, "usage", usage(&answer.finish));
-        set(&mut message, "kv", json!(answer.finish.kv));
-        message
-    }
-
     fn close(&mut self) -> Option<Bytes> {
         self.open.take()?;
         let index = self.closed;
@@ -138,6 +112,37 @@ fn event(name: &str, mut body: Value) -> Bytes {
 }
 
 impl Narrator for Blocks {
+    /// A call that was cut by the limit of tokens has no input that could be told: the reason of the
+    /// end says that it was cut.
+    fn whole(self, answer: Whole) -> Value {
+        let mut content = Vec::new();
+        if let Some(thought) = answer.said.thought {
+            content.push(json!({"type": "thinking", "thinking": thought, "signature": ""}));
+        }
+        if !answer.said.words.is_empty() {
+            content.push(json!({"type": "text", "text": answer.said.words}));
+        }
+        for call in answer.said.calls {
+            if let Ok(input) = serde_json::from_str::<Value>(&call.function.arguments) {
+                let name = call.function.name;
+                content.push(
+                    json!({"type": "tool_use", "id": tool_id(), "name": name, "input": input}),
+                );
+            }
+        }
+        let mut message = self.message(content);
+        let (reason, stop) = end(answer.reason, &answer.finish);
+        set(&mut message, "stop_reason", json!(reason));
+        set(&mut message, "stop_sequence", json!(stop));
+        set(&mut message, "usage", usage(&answer.finish));
+        set(&mut message, "kv", json!(answer.finish.kv));
+        message
+    }
+
+    fn rename(&self, error: ApiError) -> ApiError {
+        rename(error)
+    }
+
     fn open(&mut self) -> Vec<Bytes> {
         let message = self.message(Vec::new());
         vec![event("message_start", json!({ "message": message }))]

@@ -1,18 +1,15 @@
 //! The bodies of `/v1/messages` and `/v1/messages/count_tokens`.
 
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
+use super::{talk, tools};
 use crate::http::wire::common::{
     deadline, keep_alive, kv, priority, refuse_template, seed, session,
 };
-use crate::http::wire::fields::{set, wrong};
-use crate::http::wire::{ApiError, Fields, Format, Shared, ToolChoice, Tools};
-use crate::sample::{Callable, RawSampling, Shape};
-use crate::text::{Message, Role};
-
-/// Most messages and most tools of a request.
-const MAX_MESSAGES: usize = 4096;
-const MAX_TOOLS: usize = 128;
+use crate::http::wire::fields::{strings, wrong};
+use crate::http::wire::{ApiError, Fields, Format, Shared};
+use crate::sample::RawSampling;
+use crate::text::Message;
 
 /// What a request is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,12 +42,11 @@ impl Ask {
         let mut shared = Shared {
             model: fields.string("model")?,
             n: 1,
-            tools: tools(&mut fields)?,
+            tools: tools::read(&mut fields)?,
             ..Shared::default()
         };
         let think = thinking(&mut fields)?;
-        let mut messages = system(&mut fields)?;
-        messages.extend(talk(&mut fields)?);
+        let messages = talk::read(&mut fields)?;
         if purpose == Purpose::Answer {
             let wanted = fields.count("max_tokens")?;
             shared.max_tokens = match wanted {
@@ -94,7 +90,7 @@ impl Ask {
 }
 
 /// An error about a parameter of ours, by the name that it has here.
-pub(super) fn rename(mut error: ApiError) -> ApiError {
+pub(super) fn rename(error: ApiError) -> ApiError {
     let Some(param) = error.param.clone() else {
         return error;
     };
@@ -107,21 +103,14 @@ pub(super) fn rename(mut error: ApiError) -> ApiError {
             .replacen("/function/", "/", 1),
         _ => return error,
     };
-    error.message = error.message.replacen(&param, &name, 1);
-    error.about(name)
+    error.renamed(&param, &name)
 }
 
 fn stops(fields: &mut Fields) -> Result<Vec<String>, ApiError> {
     let wanted = "a list of strings";
     match fields.take("stop_sequences") {
         None => Ok(Vec::new()),
-        Some(Value::Array(list)) => {
-            let text = |value: Value| match value {
-                Value::String(text) => Ok(text),
-                other => Err(wrong("stop_sequences", &other, wanted)),
-            };
-            list.into_iter().map(text).collect()
-        }
+        Some(Value::Array(list)) => strings("stop_sequences", list, wanted),
         Some(other) => Err(wrong("stop_sequences", &other, wanted)),
     }
 }
@@ -145,15 +134,8 @@ fn format(fields: &mut Fields) -> Result<Option<Format>, ApiError> {
         let reason = "is not known, use json_schema";
         return Err(ApiError::bad("output_config.format.type", reason));
     }
-    let param = "output_config.format.schema";
-    match map.shift_remove("schema") {
-        Some(schema @ Value::Object(_)) => Ok(Some(Format {
-            shape: Shape::JsonSchema(schema),
-            param,
-        })),
-        Some(other) => Err(wrong(param, &other, "a schema")),
-        None => Err(ApiError::bad(param, "is missing")),
-    }
+    let schema = map.shift_remove("schema");
+    Format::schema("output_config.format.schema", schema).map(Some)
 }
 
 fn thinking(fields: &mut Fields) -> Result<Option<bool>, ApiError> {
@@ -174,285 +156,13 @@ fn thinking(fields: &mut Fields) -> Result<Option<bool>, ApiError> {
     }
 }
 
-fn system(fields: &mut Fields) -> Result<Vec<Message>, ApiError> {
-    let text = match fields.take("system") {
-        None => return Ok(Vec::new()),
-        Some(value) => texts("system", value)?,
-    };
-    Ok(vec![Message::new(Role::System, text)])
-}
-
-/// A text, or blocks of text.
-fn texts(at: &str, value: Value) -> Result<String, ApiError> {
-    let blocks = match value {
-        Value::String(text) => return Ok(text),
-        Value::Array(blocks) => blocks,
-        other => return Err(wrong(at, &other, "a string or a list of text blocks")),
-    };
-    let text = |(place, block): (usize, Value)| {
-        let at = format!("{at}[{place}]");
-        let mut block = Block::of(&at, block)?;
-        match block.kind.as_str() {
-            "text" => block.text("text"),
-            _ => Err(ApiError::unsupported(
-                format!("{at}.type"),
-                "only text is offered",
-            )),
-        }
-    };
-    blocks.into_iter().enumerate().map(text).collect()
-}
-
-/// A part of a message.
-struct Block<'a> {
-    at: &'a str,
-    kind: String,
-    map: Map<String, Value>,
-}
-
-impl<'a> Block<'a> {
-    fn of(at: &'a str, value: Value) -> Result<Self, ApiError> {
-        let Value::Object(mut map) = value else {
-            return Err(wrong(at, &value, "an object"));
-        };
-        match map.shift_remove("type") {
-            Some(Value::String(kind)) => Ok(Block { at, kind, map }),
-            Some(other) => Err(wrong(&format!("{at}.type"), &other, "a string")),
-            None => Err(ApiError::bad(format!("{at}.type"), "is missing")),
-        }
-    }
-
-    fn text(&mut self, field: &str) -> Result<String, ApiError> {
-        let at = format!("{}.{field}", self.at);
-        match self.map.shift_remove(field) {
-            Some(Value::String(text)) => Ok(text),
-            Some(other) => Err(wrong(&at, &other, "a string")),
-            None => Err(ApiError::bad(at, "is missing")),
-        }
-    }
-}
-
-fn talk(fields: &mut Fields) -> Result<Vec<Message>, ApiError> {
-    let list = match fields.take("messages") {
-        Some(Value::Array(list)) => list,
-        Some(other) => return Err(wrong("messages", &other, "a list of messages")),
-        None => return Err(ApiError::bad("messages", "is missing: give at least one")),
-    };
-    if list.is_empty() || list.len() > MAX_MESSAGES {
-        let reason = format!("has {} entries, use 1 to {MAX_MESSAGES}", list.len());
-        return Err(ApiError::bad("messages", reason));
-    }
-    let mut messages = Vec::new();
-    for (place, value) in list.into_iter().enumerate() {
-        message(&format!("messages[{place}]"), value, &mut messages)?;
-    }
-    if messages
-        .last()
-        .is_some_and(|last| last.role == Role::Assistant)
-    {
-        let reason = "ends with the assistant: an answer that was begun is not gone on with, end with the user";
-        return Err(ApiError::bad("messages", reason));
-    }
-    Ok(messages)
-}
-
-fn message(at: &str, value: Value, messages: &mut Vec<Message>) -> Result<(), ApiError> {
-    let Value::Object(mut map) = value else {
-        return Err(wrong(at, &value, "an object"));
-    };
-    let role = match map.get("role").and_then(Value::as_str) {
-        Some("user") => Role::User,
-        Some("assistant") => Role::Assistant,
-        _ => {
-            let reason =
-                "is not known, use user or assistant: what the operator says goes into system";
-            return Err(ApiError::bad(format!("{at}.role"), reason));
-        }
-    };
-    let at = format!("{at}.content");
-    let mut said = Message::new(role, "");
-    let blocks = match map.shift_remove("content") {
-        Some(Value::String(text)) => {
-            said.content = text;
-            messages.push(said);
-            return Ok(());
-        }
-        Some(Value::Array(blocks)) => blocks,
-        Some(other) => return Err(wrong(&at, &other, "a string or a list of blocks")),
-        None => return Err(ApiError::bad(at, "is missing")),
-    };
-    let mut calls = Vec::new();
-    for (place, block) in blocks.into_iter().enumerate() {
-        let at = format!("{at}[{place}]");
-        let mut block = Block::of(&at, block)?;
-        match (role, block.kind.as_str()) {
-            (_, "text") => said.content += &block.text("text")?,
-            (Role::Assistant, "thinking") => {
-                *said.reasoning_content.get_or_insert_default() += &block.text("thinking")?;
-            }
-            (Role::Assistant, "tool_use") => calls.push(call(block)?),
-            (Role::User, "tool_result") => {
-                if !said.content.is_empty() {
-                    messages.push(std::mem::replace(&mut said, Message::new(role, "")));
-                }
-                messages.push(result(block)?);
-            }
-            _ => {
-                let hint = match role {
-                    Role::Assistant => "an assistant's blocks are text, thinking and tool_use",
-                    _ => "a user's blocks are text and tool_result",
-                };
-                return Err(ApiError::unsupported(format!("{at}.type"), hint));
-            }
-        }
-    }
-    let empty = said.content.is_empty() && calls.is_empty() && said.reasoning_content.is_none();
-    if !calls.is_empty() {
-        said.tool_calls = Some(Value::Array(calls));
-    }
-    // Of a user's message that had results only nothing is left.
-    if !empty || !matches!(messages.last(), Some(last) if last.role == Role::Tool) {
-        messages.push(said);
-    }
-    Ok(())
-}
-
-/// A call, as templates are told of it.
-fn call(mut block: Block<'_>) -> Result<Value, ApiError> {
-    let (id, name) = (block.text("id")?, block.text("name")?);
-    let input = match block.map.shift_remove("input") {
-        Some(input @ Value::Object(_)) => input,
-        Some(other) => return Err(wrong(&format!("{}.input", block.at), &other, "an object")),
-        None => json!({}),
-    };
-    Ok(json!({"id": id, "type": "function", "function": {"name": name, "arguments": input}}))
-}
-
-/// What came of a call. One that failed says so in its text.
-fn result(mut block: Block<'_>) -> Result<Message, ApiError> {
-    let id = block.text("tool_use_id")?;
-    let text = match block.map.shift_remove("content") {
-        None | Some(Value::Null) => String::new(),
-        Some(content) => texts(&format!("{}.content", block.at), content)?,
-    };
-    let failed = block.map.get("is_error").and_then(Value::as_bool);
-    let text = match failed {
-        Some(true) => format!("error: {text}"),
-        _ => text,
-    };
-    Ok(Message {
-        tool_call_id: Some(id),
-        ..Message::new(Role::Tool, text)
-    })
-}
-
-fn tools(fields: &mut Fields) -> Result<Option<Tools>, ApiError> {
-    let list = match fields.take("tools") {
-        None => Vec::new(),
-        Some(Value::Array(list)) if list.len() <= MAX_TOOLS => list,
-        Some(Value::Array(list)) => {
-            let reason = format!(
-                "has {} entries, at most {MAX_TOOLS} are allowed",
-                list.len()
-            );
-            return Err(ApiError::bad("tools", reason));
-        }
-        Some(other) => return Err(wrong("tools", &other, "a list of tools")),
-    };
-    let chosen = fields.object("tool_choice")?;
-    if list.is_empty() {
-        return match chosen {
-            Some(map) if map.get("type").and_then(Value::as_str) != Some("none") => {
-                let reason = "chooses among tools, and there are none: leave it out";
-                Err(ApiError::bad("tool_choice", reason))
-            }
-            _ => Ok(None),
-        };
-    }
-    let (mut described, mut functions) = (Vec::new(), Vec::new());
-    for (place, tool) in list.into_iter().enumerate() {
-        let (told, function) = tool_of(&format!("tools[{place}]"), tool)?;
-        described.push(told);
-        functions.push(function);
-    }
-    let chosen = chosen.unwrap_or_default();
-    let choice = match chosen.get("type").and_then(Value::as_str) {
-        None if chosen.is_empty() => ToolChoice::Auto,
-        Some("auto") => ToolChoice::Auto,
-        Some("any") => ToolChoice::Required,
-        Some("none") => ToolChoice::None,
-        Some("tool") => match chosen.get("name").and_then(Value::as_str) {
-            Some(name) if functions.iter().any(|f| f.name == name) => {
-                ToolChoice::Named(name.to_owned())
-            }
-            Some(_) => return Err(ApiError::bad("tool_choice.name", "is none of the tools")),
-            None => return Err(ApiError::bad("tool_choice.name", "is missing")),
-        },
-        _ => {
-            let reason = "is not known, use auto, any, tool or none";
-            return Err(ApiError::bad("tool_choice.type", reason));
-        }
-    };
-    let alone = match chosen.get("disable_parallel_tool_use") {
-        None | Some(Value::Null) => false,
-        Some(Value::Bool(alone)) => *alone,
-        Some(other) => {
-            let at = "tool_choice.disable_parallel_tool_use";
-            return Err(wrong(at, other, "true or false"));
-        }
-    };
-    Ok(Some(Tools {
-        described: Value::Array(described),
-        functions,
-        choice,
-        parallel: !alone,
-    }))
-}
-
-/// A tool as templates are told of it, and as it is called.
-fn tool_of(at: &str, tool: Value) -> Result<(Value, Callable), ApiError> {
-    let Value::Object(mut map) = tool else {
-        return Err(wrong(at, &tool, "an object"));
-    };
-    let mut take = |field: &str| map.shift_remove(field).filter(|value| !value.is_null());
-    match take("type") {
-        None => {}
-        Some(Value::String(kind)) if kind == "custom" => {}
-        Some(_) => {
-            let hint = "only tools of the client are, of type custom";
-            return Err(ApiError::unsupported(format!("{at}.type"), hint));
-        }
-    }
-    let name = match take("name") {
-        Some(Value::String(name)) => name,
-        Some(other) => return Err(wrong(&format!("{at}.name"), &other, "a string")),
-        None => return Err(ApiError::bad(format!("{at}.name"), "is missing")),
-    };
-    let description = match take("description") {
-        None => None,
-        Some(Value::String(text)) => Some(text),
-        Some(other) => return Err(wrong(&format!("{at}.description"), &other, "a string")),
-    };
-    let schema = match take("input_schema") {
-        Some(schema @ Value::Object(_)) => schema,
-        Some(other) => return Err(wrong(&format!("{at}.input_schema"), &other, "a schema")),
-        None => return Err(ApiError::bad(format!("{at}.input_schema"), "is missing")),
-    };
-    let mut function = json!({"name": name});
-    if let Some(text) = description {
-        set(&mut function, "description", json!(text));
-    }
-    set(&mut function, "parameters", schema.clone());
-    let callable = Callable {
-        name,
-        parameters: Some(schema),
-    };
-    Ok((json!({"type": "function", "function": function}), callable))
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::http::wire::ToolChoice;
+    use crate::text::Role;
 
     fn read(body: &str) -> Result<(Ask, Vec<String>), ApiError> {
         Ask::read(Purpose::Answer, Fields::parse(body.as_bytes())?)

@@ -9,10 +9,10 @@ use super::answer::Blocks;
 use super::ask::{Ask, Purpose, rename};
 use crate::http::chat::render;
 use crate::http::form::thoughts;
-use crate::http::generate::{Job, Prepared, by_name, find_model, start_one};
+use crate::http::generate::{Job, Prepared, by_name, find_model};
 use crate::http::serve::State;
 use crate::http::trail::Asked;
-use crate::http::wire::{ApiError, Endpoint};
+use crate::http::wire::{ApiError, Dialect, Endpoint};
 use crate::http::{body, narration, respond};
 
 /// Answers a talk.
@@ -26,10 +26,18 @@ pub(in crate::http) async fn create(
         operation: "chat",
     };
     let mut job = Job::new(&state, &req, asked);
-    match prepare(&state, &req, payload, &mut job).await {
-        Ok(prepared) => answer(&state, job, prepared).await,
-        Err(error) => job.refuse(rename(error)),
-    }
+    let prepared = match prepare(&state, &req, payload, &mut job).await {
+        Ok(prepared) => prepared,
+        Err(error) => return job.refuse(rename(error)),
+    };
+    let blocks = Blocks {
+        id: format!("msg_{}", job.id),
+        model: prepared.model.id.to_string(),
+        prompt_tokens: prepared.prompts.iter().map(Vec::len).sum(),
+        open: None,
+        closed: 0,
+    };
+    narration::answer(&state, job, Endpoint::Chat, prepared, blocks).await
 }
 
 /// Counts the tokens of a prompt.
@@ -40,7 +48,7 @@ pub(in crate::http) async fn count(
 ) -> HttpResponse {
     match counted(&state, &req, payload).await {
         Ok(body) => respond::json(StatusCode::OK, &body),
-        Err(error) => respond::error_in(crate::http::wire::Dialect::Anthropic, &rename(error)),
+        Err(error) => respond::error_in(Dialect::Anthropic, &rename(error)),
     }
 }
 
@@ -75,26 +83,4 @@ async fn counted(state: &State, req: &HttpRequest, payload: Payload) -> Result<V
     .await?;
     let tokens: usize = prepared.prompts.iter().map(Vec::len).sum();
     Ok(json!({ "input_tokens": tokens }))
-}
-
-async fn answer(state: &State, mut job: Job, prepared: Prepared) -> HttpResponse {
-    let (model, stream) = (prepared.model.clone(), prepared.shared.stream);
-    let blocks = Blocks {
-        id: format!("msg_{}", job.id),
-        model: model.id.to_string(),
-        prompt_tokens: prepared.prompts.iter().map(Vec::len).sum(),
-        open: None,
-        closed: 0,
-    };
-    let running = match start_one(state, &mut job, Endpoint::Chat, prepared).await {
-        Ok(running) => running,
-        Err(error) => return job.refuse(rename(error)),
-    };
-    if stream {
-        return respond::events(narration::narrate(blocks, running, model, job));
-    }
-    match narration::whole(running, &mut job.trail).await {
-        Ok(answer) => respond::json(StatusCode::OK, &blocks.whole(answer)),
-        Err(error) => job.refuse(error),
-    }
 }

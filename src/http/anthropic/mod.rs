@@ -3,5 +3,7 @@
 mod answer;
 mod ask;
 mod messages;
+mod talk;
+mod tools;
 
 pub(super) use messages::{count, create};

@@ -2,14 +2,17 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
+use actix_web::HttpResponse;
 use actix_web::web::Bytes;
+use futures_util::Stream;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::ask::Route;
+use super::generate::named;
 use crate::http::logprobs::Teller;
 use crate::http::narration::{Narrator, Whole};
-use crate::http::respond::line;
+use crate::http::respond::{self, line};
 use crate::http::wire::{ApiError, ChatLogprob, Dialect, Reason, Said};
 use crate::kv::KvReport;
 use crate::runtime::{Finish, TokenPiece};
@@ -177,16 +180,6 @@ impl Lines {
         }
     }
 
-    /// An answer at once.
-    pub(super) fn whole(&self, answer: Whole) -> impl Serialize {
-        let teller = self.teller.as_ref();
-        let logprobs = teller.map(|teller| teller.entries(&answer.tokens));
-        Line {
-            logprobs,
-            ..self.last(answer.said.into(), answer.reason, &answer.finish)
-        }
-    }
-
     /// The answer to a request that says nothing: the model was loaded, or let go of.
     pub(super) fn nothing(&self, reason: &'static str) -> impl Serialize {
         Line {
@@ -227,6 +220,23 @@ impl Lines {
 }
 
 impl Narrator for Lines {
+    fn whole(self, answer: Whole) -> Value {
+        let teller = self.teller.as_ref();
+        let logprobs = teller.map(|teller| teller.entries(&answer.tokens));
+        json!(Line {
+            logprobs,
+            ..self.last(answer.said.into(), answer.reason, &answer.finish)
+        })
+    }
+
+    fn response(parts: impl Stream<Item = Bytes> + 'static) -> HttpResponse {
+        respond::lines(parts)
+    }
+
+    fn rename(&self, error: ApiError) -> ApiError {
+        named(self.route, error)
+    }
+
     fn say(&mut self, parts: Vec<Part>, tokens: &[TokenPiece]) -> Vec<Bytes> {
         let words = self.words(parts);
         let told = self.teller.as_ref().filter(|_| !tokens.is_empty());

@@ -1,6 +1,6 @@
 //! `POST /api/generate` and `POST /api/chat`.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use actix_web::http::StatusCode;
 use actix_web::web::{Data, Payload};
@@ -10,15 +10,16 @@ use super::answer::Lines;
 use super::ask::{Ask, Route, Said};
 use super::name;
 use super::options::{Length, rename};
-use crate::http::form::{present, thoughts};
-use crate::http::generate::{Job, Prepared, begin, find_model, off_thread, start_one};
+use crate::http::chat::render;
+use crate::http::form::thoughts;
+use crate::http::generate::{Job, Prepared, begin, find_model, off_thread};
+use crate::http::keys::Caller;
 use crate::http::logprobs::Teller;
 use crate::http::serve::State;
 use crate::http::trail::Asked;
-use crate::http::wire::{ApiError, Endpoint};
+use crate::http::wire::{ApiError, Endpoint, Shared};
 use crate::http::{body, narration, respond};
 use crate::runtime::{BadAsk, Held, KeepAlive};
-use crate::text::RenderOptions;
 
 /// Answers a prompt.
 pub(in crate::http) async fn generate(
@@ -72,7 +73,9 @@ async fn answer(state: &State, req: &HttpRequest, payload: Payload, route: Route
                 Said::Chat(_) | Said::Nothing => Endpoint::Chat,
             };
             match prepare(state, ask, &mut lines, &mut job).await {
-                Ok(prepared) => return told(state, job, endpoint, prepared, lines).await,
+                Ok(prepared) => {
+                    return narration::answer(state, job, endpoint, prepared, lines).await;
+                }
                 Err(error) => Err(error),
             }
         }
@@ -94,7 +97,7 @@ async fn read(
 }
 
 /// The error with names that a client of the route knows.
-fn named(route: Route, error: ApiError) -> ApiError {
+pub(super) fn named(route: Route, error: ApiError) -> ApiError {
     let error = match route {
         Route::Generate => error,
         Route::Chat => Endpoint::Chat.rename(error),
@@ -155,7 +158,7 @@ async fn prepare(
         said,
         options,
         think,
-        mut shared,
+        shared,
     } = ask;
     model.keep_for(shared.keep_alive);
     if let Some(context) = options.context.filter(|&tokens| tokens > model.context) {
@@ -165,37 +168,24 @@ async fn prepare(
         );
         return Err(ApiError::bad("options.num_ctx", reason));
     }
-    let mut rendered = RenderOptions {
-        now: Some(SystemTime::now()),
-        extra: thoughts(&model, think)?,
-        ..RenderOptions::default()
+    let mut prepared = match said {
+        Said::Chat(messages) => {
+            let extra = thoughts(&model, think)?;
+            render(state, &job.caller, model, messages, shared, extra).await?
+        }
+        Said::Raw(text) => raw(state, &job.caller, model, text, shared).await?,
+        // Answered by `keep`.
+        Said::Nothing => return Err(ApiError::bad("prompt", "is missing")),
     };
-    let mut draft = begin(state, &job.caller, &model, shared.session.as_ref())?;
-    let (served, asked) = (model.clone(), shared.clone());
-    let rendering = move || {
-        let fed = match said {
-            Said::Chat(messages) => {
-                let begun = draft.as_ref().is_some_and(|draft| !draft.is_new());
-                let shown = present(&served, &asked, messages, begun);
-                rendered.tools = shown.tools;
-                served
-                    .chat(draft.as_mut(), shown.messages, &rendered)
-                    .map(|fed| (fed.ids, fed.system_tokens))
-            }
-            Said::Raw(text) => served.text(draft.as_ref(), &text).map(|ids| (ids, 0)),
-            Said::Nothing => Ok((Vec::new(), 0)),
-        };
-        (fed, draft)
-    };
-    let (fed, draft) = off_thread(rendering).await?;
-    let (ids, system_tokens) = fed?;
+    let (model, shared) = (&prepared.model, &mut prepared.shared);
+    let tokens: usize = prepared.prompts.iter().map(Vec::len).sum();
     let room = match options.context {
         None => None,
-        Some(context) if ids.len() < context => Some(context - ids.len()),
+        Some(context) if tokens < context => Some(context - tokens),
         Some(context) => {
             let too_long = BadAsk::TooLong {
                 model: model.id.to_string(),
-                prompt_tokens: ids.len(),
+                prompt_tokens: tokens,
                 context,
             };
             return Err(too_long.into());
@@ -212,32 +202,29 @@ async fn prepare(
     };
     let told = shared.sampling.logprobs.is_some();
     lines.teller = told.then(|| Teller::new(&model.tokenizer, Endpoint::Chat));
+    Ok(prepared)
+}
+
+/// A text as it is, as ids.
+async fn raw(
+    state: &State,
+    caller: &Caller,
+    model: Held,
+    text: String,
+    shared: Shared,
+) -> Result<Prepared, ApiError> {
+    let draft = begin(state, caller, &model, shared.session.as_ref())?;
+    let served = model.clone();
+    let encoding = move || {
+        let ids = served.text(draft.as_ref(), &text);
+        (ids, draft)
+    };
+    let (ids, draft) = off_thread(encoding).await?;
     Ok(Prepared {
         model,
-        prompts: vec![ids],
-        system_tokens,
+        prompts: vec![ids?],
+        system_tokens: 0,
         draft,
         shared,
     })
-}
-
-async fn told(
-    state: &State,
-    mut job: Job,
-    endpoint: Endpoint,
-    prepared: Prepared,
-    lines: Lines,
-) -> HttpResponse {
-    let (model, stream) = (prepared.model.clone(), prepared.shared.stream);
-    let running = match start_one(state, &mut job, endpoint, prepared).await {
-        Ok(running) => running,
-        Err(error) => return job.refuse(named(lines.route, error)),
-    };
-    if stream {
-        return respond::lines(narration::narrate(lines, running, model, job));
-    }
-    match narration::whole(running, &mut job.trail).await {
-        Ok(answer) => respond::json(StatusCode::OK, &lines.whole(answer)),
-        Err(error) => job.refuse(error),
-    }
 }

@@ -146,8 +146,7 @@ async fn shown(state: &State, req: &HttpRequest, payload: Payload) -> Result<Val
 
 /// What may be asked of a model: tools are told to any.
 fn capabilities(template: &ChatTemplate) -> Vec<&'static str> {
-    let thinks = template.source().contains("<think>");
-    let thinking = thinks.then_some("thinking");
+    let thinking = template.thinks().then_some("thinking");
     ["completion", "tools"]
         .into_iter()
         .chain(thinking)

@@ -3,9 +3,10 @@
 use actix_web::web::{Bytes, Data};
 use serde_json::{Map, Value, json};
 
+use super::ask::rename;
 use super::kept::{self, Response};
 use crate::http::narration::{Narrator, Whole};
-use crate::http::respond::named_event;
+use crate::http::respond::{self, named_event};
 use crate::http::serve::State;
 use crate::http::wire::fields::set;
 use crate::http::wire::{ApiError, Reason};
@@ -241,24 +242,6 @@ impl Items {
         }
         body
     }
-
-    /// A response at once.
-    pub(super) fn whole(mut self, answer: Whole) -> Value {
-        let mut parts = Vec::new();
-        parts.extend(answer.said.thought.map(Part::Thought));
-        if !answer.said.words.is_empty() {
-            parts.push(Part::Words(answer.said.words));
-        }
-        for (index, call) in answer.said.calls.into_iter().enumerate() {
-            let name = call.function.name.unwrap_or_default();
-            let text = call.function.arguments;
-            parts.push(Part::Call { index, name });
-            parts.push(Part::Arguments { index, text });
-        }
-        self.say(parts, &[]);
-        self.close(status(answer.reason));
-        self.end(answer.reason, &answer.finish)
-    }
 }
 
 /// What the last item of a response is.
@@ -290,6 +273,27 @@ impl Drop for Items {
 }
 
 impl Narrator for Items {
+    fn whole(mut self, answer: Whole) -> Value {
+        let mut parts = Vec::new();
+        parts.extend(answer.said.thought.map(Part::Thought));
+        if !answer.said.words.is_empty() {
+            parts.push(Part::Words(answer.said.words));
+        }
+        for (index, call) in answer.said.calls.into_iter().enumerate() {
+            let name = call.function.name.unwrap_or_default();
+            let text = call.function.arguments;
+            parts.push(Part::Call { index, name });
+            parts.push(Part::Arguments { index, text });
+        }
+        self.say(parts, &[]);
+        self.close(status(answer.reason));
+        self.end(answer.reason, &answer.finish)
+    }
+
+    fn rename(&self, error: ApiError) -> ApiError {
+        rename(error)
+    }
+
     fn open(&mut self) -> Vec<Bytes> {
         let begun = json!({"response": self.response("in_progress")});
         vec![
@@ -354,6 +358,6 @@ impl Narrator for Items {
     }
 
     fn waiting(&self) -> Option<Bytes> {
-        Some(Bytes::from_static(b": waiting\n\n"))
+        Some(respond::comment())
     }
 }

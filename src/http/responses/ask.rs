@@ -111,7 +111,7 @@ impl Ask {
 }
 
 /// An error about a parameter of ours, by the name that it has here.
-pub(super) fn rename(mut error: ApiError) -> ApiError {
+pub(super) fn rename(error: ApiError) -> ApiError {
     let Some(param) = error.param.clone() else {
         return error;
     };
@@ -126,8 +126,7 @@ pub(super) fn rename(mut error: ApiError) -> ApiError {
         }
         _ => return error,
     };
-    error.message = error.message.replacen(&param, &name, 1);
-    error.about(name)
+    error.renamed(&param, &name)
 }
 
 /// Refuses what is known and not offered, unless it asks for nothing.
@@ -178,14 +177,9 @@ fn format(fields: &mut Fields) -> Result<Option<Format>, ApiError> {
             shape: Shape::JsonObject,
             param: "text.format",
         })),
-        Some("json_schema") => match map.shift_remove("schema") {
-            Some(schema @ Value::Object(_)) => Ok(Some(Format {
-                shape: Shape::JsonSchema(schema),
-                param: "text.format.schema",
-            })),
-            Some(other) => Err(wrong("text.format.schema", &other, "a schema")),
-            None => Err(ApiError::bad("text.format.schema", "is missing")),
-        },
+        Some("json_schema") => {
+            Format::schema("text.format.schema", map.shift_remove("schema")).map(Some)
+        }
         _ => Err(ApiError::bad(
             "text.format.type",
             "is not known, use text, json_object or json_schema",

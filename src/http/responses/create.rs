@@ -1,19 +1,16 @@
 //! `POST /v1/responses`, and what is kept of it under `/v1/responses/{id}`.
 
-use std::sync::Arc;
 use std::time::SystemTime;
 
-use actix_web::http::StatusCode;
 use actix_web::web::{Data, Path, Payload};
-use actix_web::{HttpMessage, HttpRequest, HttpResponse};
+use actix_web::{HttpRequest, HttpResponse};
 use serde_json::{Map, json};
 
 use super::answer::{Items, forget};
 use super::ask::{Ask, rename};
 use super::kept::{MOST, Response};
 use crate::http::chat::render;
-use crate::http::generate::{Job, Prepared, find_model, start_one};
-use crate::http::keys::Caller;
+use crate::http::generate::{Job, Prepared, find_model};
 use crate::http::models::unix_seconds;
 use crate::http::serve::State;
 use crate::http::trail::Asked;
@@ -33,21 +30,11 @@ pub(in crate::http) async fn create(
         operation: "chat",
     };
     let mut job = Job::new(&state, &req, asked);
-    let (items, prepared) = match prepare(&state, &req, payload, &mut job).await {
-        Ok(prepared) => prepared,
-        Err(error) => return job.refuse(rename(error)),
-    };
-    let (model, stream) = (prepared.model.clone(), prepared.shared.stream);
-    let running = match start_one(&state, &mut job, Endpoint::Chat, prepared).await {
-        Ok(running) => running,
-        Err(error) => return job.refuse(rename(error)),
-    };
-    if stream {
-        return respond::events(narration::narrate(items, running, model, job));
-    }
-    match narration::whole(running, &mut job.trail).await {
-        Ok(answer) => respond::json(StatusCode::OK, &items.whole(answer)),
-        Err(error) => job.refuse(error),
+    match prepare(&state, &req, payload, &mut job).await {
+        Ok((items, prepared)) => {
+            narration::answer(&state, job, Endpoint::Chat, prepared, items).await
+        }
+        Err(error) => job.refuse(rename(error)),
     }
 }
 
@@ -57,7 +44,7 @@ pub(in crate::http) async fn show(
     req: HttpRequest,
     id: Path<String>,
 ) -> HttpResponse {
-    let found = state.responses.get(&id, &who(&state, &req));
+    let found = state.responses.get(&id, &state.caller(&req).name);
     respond::answer(
         found
             .map(|response| response.body)
@@ -71,21 +58,13 @@ pub(in crate::http) async fn erase(
     req: HttpRequest,
     id: Path<String>,
 ) -> HttpResponse {
-    let Some(response) = state.responses.take(&id, &who(&state, &req)) else {
+    let Some(response) = state.responses.take(&id, &state.caller(&req).name) else {
         return respond::error(&unknown(&id));
     };
     forget(&state, response);
     respond::answer(Ok(
         json!({"id": id.as_str(), "object": "response", "deleted": true}),
     ))
-}
-
-fn who(state: &State, req: &HttpRequest) -> String {
-    let caller = req.extensions().get::<Arc<Caller>>().cloned();
-    caller.map_or_else(
-        || state.guard.anybody().name.clone(),
-        |caller| caller.name.clone(),
-    )
 }
 
 fn unknown(id: &str) -> ApiError {

@@ -25,7 +25,7 @@ pub(super) fn messages(input: Option<Value>) -> Result<Vec<Message>, ApiError> {
     for (place, value) in list.into_iter().enumerate() {
         talk.add(&format!("input[{place}]"), value)?;
     }
-    Ok(talk.finish())
+    Ok(talk.messages)
 }
 
 /// Messages that are put together: the thoughts, words and calls of one answer are items of their own.
@@ -80,19 +80,18 @@ impl Talk {
             ApiError::bad(item.place("arguments"), reason)
         })?;
         let call = json!({"id": id, "type": "function", "function": {"name": name, "arguments": arguments}});
-        let said = match self.messages.last_mut() {
-            Some(last) if last.role == Role::Assistant => last,
-            _ => {
-                let thought = self.thought.take();
-                self.messages.push(Message {
-                    reasoning_content: thought,
-                    ..Message::new(Role::Assistant, "")
-                });
-                match self.messages.last_mut() {
-                    Some(last) => last,
-                    None => return Ok(()),
-                }
-            }
+        if self
+            .messages
+            .last()
+            .is_none_or(|last| last.role != Role::Assistant)
+        {
+            self.messages.push(Message {
+                reasoning_content: self.thought.take(),
+                ..Message::new(Role::Assistant, "")
+            });
+        }
+        let Some(said) = self.messages.last_mut() else {
+            return Ok(());
         };
         match &mut said.tool_calls {
             Some(Value::Array(calls)) => calls.push(call),
@@ -116,10 +115,6 @@ impl Talk {
             self.thought = Some(item.text_of("content")?).filter(|text| !text.is_empty());
         }
         Ok(())
-    }
-
-    fn finish(self) -> Vec<Message> {
-        self.messages
     }
 }
 

@@ -10,7 +10,7 @@ use crate::kv::KvChoice;
 use crate::runtime::KeepAlive;
 use crate::sample::RawSampling;
 
-use super::fields::wrong;
+use super::fields::{strings, wrong};
 use super::{ApiError, Fields, Format, Tools};
 
 /// Most choices of one request.
@@ -151,17 +151,12 @@ pub(in crate::http) fn session_id(param: &str, name: &str) -> Result<SessionId, 
 
 /// Strings that end an answer: one, or a list.
 pub(in crate::http) fn stop(fields: &mut Fields) -> Result<Vec<String>, ApiError> {
+    let wanted = "a string or a list of strings";
     match fields.take("stop") {
         None => Ok(Vec::new()),
         Some(Value::String(stop)) => Ok(vec![stop]),
-        Some(Value::Array(list)) => {
-            let text = |value: Value| match value {
-                Value::String(text) => Ok(text),
-                other => Err(wrong("stop", &other, "a string or a list of strings")),
-            };
-            list.into_iter().map(text).collect()
-        }
-        Some(other) => Err(wrong("stop", &other, "a string or a list of strings")),
+        Some(Value::Array(list)) => strings("stop", list, wanted),
+        Some(other) => Err(wrong("stop", &other, wanted)),
     }
 }
 

@@ -122,6 +122,12 @@ impl ApiError {
         self
     }
 
+    /// The same about a parameter that goes by another name in the API that was asked.
+    pub(in crate::http) fn renamed(mut self, from: &str, to: &str) -> Self {
+        self.message = self.message.replacen(from, to, 1);
+        self.about(to)
+    }
+
     pub(in crate::http) fn retry(mut self, seconds: u32) -> Self {
         self.retry_after = Some(seconds);
         self

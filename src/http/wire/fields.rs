@@ -146,6 +146,19 @@ pub(super) fn ids(name: &'static str, list: &[Value]) -> Result<Vec<u32>, ApiErr
     list.iter().enumerate().map(id).collect()
 }
 
+/// The texts of a list; `wanted` is what `name` may be.
+pub(in crate::http) fn strings(
+    name: &str,
+    list: Vec<Value>,
+    wanted: &str,
+) -> Result<Vec<String>, ApiError> {
+    let text = |value: Value| match value {
+        Value::String(text) => Ok(text),
+        other => Err(wrong(name, &other, wanted)),
+    };
+    list.into_iter().map(text).collect()
+}
+
 /// Sets a field of an object; what is no object stays as it is.
 pub(in crate::http) fn set(object: &mut Value, name: &str, value: impl Into<Value>) {
     if let Some(map) = object.as_object_mut() {

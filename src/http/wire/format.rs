@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::fields::wrong;
+use super::fields::{strings, wrong};
 use super::{ApiError, Fields};
 use crate::sample::{BadShape, Shape};
 
@@ -44,6 +44,19 @@ impl Format {
             _ => Ok(found.pop()),
         }
     }
+
+    /// A schema, which stands under `param`.
+    pub(in crate::http) fn schema(
+        param: &'static str,
+        value: Option<Value>,
+    ) -> Result<Self, ApiError> {
+        let shape = match value {
+            Some(schema @ Value::Object(_)) => Shape::JsonSchema(schema),
+            Some(other) => return Err(wrong(param, &other, "a schema")),
+            None => return Err(ApiError::bad(param, "is missing")),
+        };
+        Ok(Format { shape, param })
+    }
 }
 
 /// A refused shape, with its place in the body: a JSON pointer follows the parameter.
@@ -64,13 +77,13 @@ fn response_format(fields: &mut Fields) -> Result<Option<Format>, ApiError> {
         Some(other) => return Err(wrong("response_format.type", &other, "a string")),
         None => return Err(ApiError::bad("response_format.type", "is missing")),
     };
-    let shape = match kind.as_str() {
+    let asked = match kind.as_str() {
         "text" => None,
-        "json_object" => Some(("response_format", Shape::JsonObject)),
-        "json_schema" => {
-            let schema = json_schema(format.shift_remove("json_schema"))?;
-            Some(("response_format.json_schema.schema", schema))
-        }
+        "json_object" => Some(Format {
+            shape: Shape::JsonObject,
+            param: "response_format",
+        }),
+        "json_schema" => Some(json_schema(format.shift_remove("json_schema"))?),
         _ => {
             return Err(ApiError::bad(
                 "response_format.type",
@@ -79,10 +92,10 @@ fn response_format(fields: &mut Fields) -> Result<Option<Format>, ApiError> {
         }
     };
     none_left("response_format", &format)?;
-    Ok(shape.map(|(param, shape)| Format { shape, param }))
+    Ok(asked)
 }
 
-fn json_schema(value: Option<Value>) -> Result<Shape, ApiError> {
+fn json_schema(value: Option<Value>) -> Result<Format, ApiError> {
     const AT: &str = "response_format.json_schema";
     let at = |name: &str| format!("{AT}.{name}");
     let mut map = match value {
@@ -114,11 +127,7 @@ fn json_schema(value: Option<Value>) -> Result<Shape, ApiError> {
     }
     let schema = map.shift_remove("schema");
     none_left(AT, &map)?;
-    match schema {
-        Some(schema @ Value::Object(_)) => Ok(Shape::JsonSchema(schema)),
-        Some(other) => Err(wrong(&at("schema"), &other, "a schema")),
-        None => Err(ApiError::bad(at("schema"), "is missing")),
-    }
+    Format::schema("response_format.json_schema.schema", schema)
 }
 
 fn structured_outputs(fields: &mut Fields) -> Result<Option<Format>, ApiError> {
@@ -164,14 +173,7 @@ fn shape(param: &'static str, kind: &str, value: Value) -> Result<Shape, ApiErro
         ("regex", Value::String(text)) => Ok(Shape::Regex(text)),
         ("grammar", Value::String(text)) => Ok(Shape::Grammar(text)),
         ("choice", Value::Array(list)) => {
-            let text = |value: Value| match value {
-                Value::String(text) => Ok(text),
-                other => Err(wrong(param, &other, "a list of strings")),
-            };
-            list.into_iter()
-                .map(text)
-                .collect::<Result<_, _>>()
-                .map(Shape::Choice)
+            strings(param, list, "a list of strings").map(Shape::Choice)
         }
         (kind, other) => {
             let wanted = match kind {
