@@ -85,6 +85,8 @@ impl Llama {
                 "the file has a format or a bias that the kernels do not read: its weights are widened, for libtorch"
             );
         }
+        // All weights were copied; what the file has beside them is read again when it is needed.
+        checkpoint.let_go();
         Ok(Llama {
             rope,
             compute,

@@ -172,6 +172,8 @@ impl Handler<Load> for Worker {
             let resumed = kept.is_some_and(|kept| stepper.put_kept(kept));
             Ok((stepper, resumed))
         });
+        // What reading the weights took beside them.
+        give_memory_back();
         let (stepper, resumed) = match built {
             Ok(built) => built.map_err(LoadFailure::Source)?,
             Err(panic) => return Err(LoadFailure::Lost(panic)),

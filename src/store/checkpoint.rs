@@ -137,6 +137,15 @@ impl Checkpoint {
         self.read().load(Ordering::Relaxed)
     }
 
+    /// Lets go of the pages of its files, once what is needed of them was copied: they would count as the process's memory.
+    pub fn let_go(&self) {
+        match self {
+            Checkpoint::Gguf(file) => file.let_go(),
+            Checkpoint::Safetensors(folder) => folder.let_go(),
+            Checkpoint::Memory(_) => {}
+        }
+    }
+
     fn read(&self) -> &AtomicU64 {
         match self {
             Checkpoint::Gguf(file) => &file.read,

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::ops::Deref;
 use std::path::Path;
 
-use memmap2::Mmap;
+use memmap2::{Mmap, UncheckedAdvice};
 
 use super::StoreError;
 
@@ -36,6 +36,18 @@ impl Mapped {
         let map = unsafe { Mmap::map(&file) }.map_err(StoreError::io("map", path))?;
         Ok(Mapped { map })
     }
+
+    /// Lets the process keep none of the file's pages in its memory. They are read again, from the system's cache of files
+    /// or from the disk, when they are touched again.
+    #[allow(unsafe_code)]
+    pub fn let_go(&self) {
+        // SAFETY: the advice may change what a mapping holds; one that is shared, read-only and of a file that nobody
+        // writes to (see `open`) holds the same bytes again.
+        let advised = unsafe { self.map.unchecked_advise(UncheckedAdvice::DontNeed) };
+        if let Err(error) = advised {
+            tracing::debug!(%error, "pages of a mapped file stay in memory");
+        }
+    }
 }
 
 impl Deref for Mapped {
@@ -43,5 +55,39 @@ impl Deref for Mapped {
 
     fn deref(&self) -> &[u8] {
         &self.map
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Resident KiB of the mappings of a file.
+    #[cfg(target_os = "linux")]
+    fn resident(path: &Path) -> u64 {
+        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let name = path.to_str().unwrap();
+        let mut lines = maps.lines();
+        let mut found = 0;
+        while lines.any(|line| line.ends_with(name)) {
+            let rss = lines.find_map(|line| line.strip_prefix("Rss:")).unwrap();
+            let kib = rss.trim().trim_end_matches(" kB");
+            found += kib.parse::<u64>().unwrap();
+        }
+        found
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn pages_that_are_let_go_of_leave_memory_and_are_read_again() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), vec![7; 1 << 22]).unwrap();
+        let map = Mapped::open(file.path()).unwrap();
+        let sum = || map.iter().map(|&byte| u64::from(byte)).sum::<u64>();
+        let before = sum();
+        assert!(resident(file.path()) >= 4096);
+        map.let_go();
+        assert_eq!(resident(file.path()), 0);
+        assert_eq!(sum(), before);
     }
 }

@@ -134,6 +134,11 @@ impl Safetensors {
         &self.path
     }
 
+    /// See [`super::Checkpoint::let_go`].
+    pub(super) fn let_go(&self) {
+        self.shards.iter().for_each(Mapped::let_go);
+    }
+
     /// The folder's `config.json`.
     pub fn config(&self) -> &Value {
         &self.config

@@ -71,6 +71,11 @@ impl Gguf {
         &self.path
     }
 
+    /// See [`super::Checkpoint::let_go`].
+    pub(super) fn let_go(&self) {
+        self.map.let_go();
+    }
+
     /// The GGUF version, 2 or 3.
     pub fn version(&self) -> u32 {
         self.version
