@@ -39,6 +39,7 @@ mod models;
 mod monitor;
 mod narration;
 mod ollama;
+mod openapi;
 mod page;
 mod readiness;
 mod remote;

@@ -7,7 +7,7 @@ use actix_web::{HttpRequest, HttpResponse, Route};
 use super::wire::{ApiError, Dialect};
 use super::{
     anthropic, chat, completion, debug, embeddings, evaluations, health, models, monitor, ollama,
-    page, respond, responses, runs, sessions, tokens,
+    openapi, page, respond, responses, runs, sessions, tokens,
 };
 
 /// What a route asks of who calls it, where there are keys.
@@ -24,7 +24,7 @@ pub enum Needs {
 
 /// All routes: method, path, and who may call it. `{id}` stands for a model's name, `{name}` for a session's, `{run}` for
 /// a run's.
-pub const ROUTES: [(&str, &str, Needs); 56] = [
+pub const ROUTES: [(&str, &str, Needs); 58] = [
     ("POST", "/v1/chat/completions", Needs::Use),
     ("POST", "/v1/completions", Needs::Use),
     ("POST", "/v1/embeddings", Needs::Use),
@@ -70,6 +70,8 @@ pub const ROUTES: [(&str, &str, Needs); 56] = [
     ("GET", "/ready", Needs::Open),
     ("GET", "/", Needs::Open),
     ("GET", "/page/{file}", Needs::Open),
+    ("GET", "/docs", Needs::Open),
+    ("GET", "/openapi.json", Needs::Open),
     ("POST", "/api/generate", Needs::Use),
     ("POST", "/api/chat", Needs::Use),
     ("GET", "/api/tags", Needs::Use),
@@ -204,6 +206,8 @@ fn handler(method: &str, path: &str) -> Option<Route> {
         ("GET", "/ready") => web::get().to(health::ready),
         ("GET", "/") => web::get().to(page::index),
         ("GET", "/page/{file}") => web::get().to(page::file),
+        ("GET", "/docs") => web::get().to(page::docs),
+        ("GET", "/openapi.json") => web::get().to(openapi::show),
         ("POST", "/api/generate") => web::post().to(ollama::generate),
         ("POST", "/v1/embeddings") => web::post().to(embeddings::embed),
         ("POST", "/v1/responses") => web::post().to(responses::create),

@@ -16,7 +16,7 @@ pub use choose::{Choice, ChooseError, Sampler, TokenLogprob};
 pub use defaults::Defaults;
 pub use grammar::{
     BadShape, CallFormat, Callable, Constraint, Grammars, MAX_CHOICES, MAX_SHAPE_BYTES, Matcher,
-    SchemaCheck, Shape, Stuck, Unmet,
+    NO_NAME, SchemaCheck, Shape, Stuck, Unmet, is_name,
 };
 pub use logits::{log_softmax, logsumexp, top_logprobs, top_n};
 pub use params::{Penalties, Sampling, SamplingParams};

@@ -32,7 +32,10 @@ fn every_route_asks_for_the_key() {
                 call.header("Authorization", &format!("Bearer {key}"))
             })
         };
-        let open = matches!(path.as_str(), "/health" | "/ready" | "/" | "/page/main.js");
+        let open = matches!(
+            path.as_str(),
+            "/health" | "/ready" | "/" | "/page/main.js" | "/docs" | "/openapi.json"
+        );
         for key in [None, Some("wrong"), Some("righ"), Some("")] {
             let reply = call(key).send();
             assert_eq!(

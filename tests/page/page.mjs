@@ -319,6 +319,21 @@ test("a key is asked for, used, and gone with the tab", async () => {
   assert.ok(!stored[1].includes("right"));
 });
 
+test("the reference of the API is drawn from its description", async () => {
+  const page = await fresh();
+  await page.go(`${address}/docs`);
+  await page.until(() => document.querySelectorAll("details").length > 50, "the routes");
+  const fields = await page.run(() => {
+    const route = document.getElementById("post/v1/chat/completions");
+    route.open = true;
+    return route.innerText;
+  });
+  assert.match(fields, /messages/);
+  assert.match(fields, /max_completion_tokens/);
+  await faults(page);
+  await clean(page);
+});
+
 test("evaluations are listed and drawn", async () => {
   const page = await fresh();
   await page.go(`${address}/?evaluations#evaluations`);

@@ -7,3 +7,9 @@ mod talk;
 mod tools;
 
 pub(super) use messages::{count, create};
+
+/// Whether a body is read to its end.
+#[cfg(test)]
+pub(super) fn reads(fields: super::wire::Fields) -> bool {
+    ask::Ask::read(ask::Purpose::Answer, fields).is_ok()
+}

@@ -3,11 +3,9 @@
 use serde_json::{Map, Value, json};
 
 use crate::http::wire::fields::wrong;
+use crate::http::wire::limits::MAX_MESSAGES;
 use crate::http::wire::{ApiError, Fields};
 use crate::text::{Message, Role};
-
-/// Most messages of a request.
-const MAX_MESSAGES: usize = 4096;
 
 /// What was said so far: `system`, then `messages`.
 pub(super) fn read(fields: &mut Fields) -> Result<Vec<Message>, ApiError> {

@@ -3,11 +3,9 @@
 use serde_json::{Value, json};
 
 use crate::http::wire::fields::{set, wrong};
+use crate::http::wire::limits::MAX_TOOLS;
 use crate::http::wire::{ApiError, Fields, ToolChoice, Tools};
-use crate::sample::Callable;
-
-/// Most tools of a request.
-const MAX_TOOLS: usize = 128;
+use crate::sample::{Callable, NO_NAME, is_name};
 
 /// The tools of a request, as the other API has them.
 pub(super) fn read(fields: &mut Fields) -> Result<Option<Tools>, ApiError> {
@@ -88,7 +86,8 @@ fn tool_of(at: &str, tool: Value) -> Result<(Value, Callable), ApiError> {
         }
     }
     let name = match take("name") {
-        Some(Value::String(name)) => name,
+        Some(Value::String(name)) if is_name(&name) => name,
+        Some(Value::String(_)) => return Err(ApiError::bad(format!("{at}.name"), NO_NAME)),
         Some(other) => return Err(wrong(&format!("{at}.name"), &other, "a string")),
         None => return Err(ApiError::bad(format!("{at}.name"), "is missing")),
     };

@@ -7,12 +7,10 @@ use super::options::Options;
 use crate::http::wire::chat::{calls, logprobs};
 use crate::http::wire::common::{deadline, keep_alive, kv, priority, refuse_template, session};
 use crate::http::wire::fields::wrong;
+use crate::http::wire::limits::MAX_MESSAGES;
 use crate::http::wire::{ApiError, Fields, Format, Shared, Tools};
 use crate::sample::Shape;
 use crate::text::{Message, Role};
-
-/// Most messages of a request.
-const MAX_MESSAGES: usize = 4096;
 
 /// Which of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +68,10 @@ impl Ask {
             priority: priority(&mut fields)?,
             deadline: deadline(&mut fields)?,
             format: format(&mut fields)?,
-            tools: Tools::read(&mut fields)?,
+            tools: match route {
+                Route::Generate => None,
+                Route::Chat => Tools::read(&mut fields)?,
+            },
             ..Shared::default()
         };
         if shared.session.is_some() && options.context.is_some() {
@@ -102,6 +103,9 @@ fn refuse(route: Route, fields: &mut Fields) -> Result<(), ApiError> {
     )?;
     if route == Route::Generate {
         fields.refuse("tools", "use /api/chat", none)?;
+        for name in ["tool_choice", "parallel_tool_calls"] {
+            fields.refuse(name, "use /api/chat", |_| false)?;
+        }
     }
     fields.refuse("images", "only text is offered", none)?;
     fields.refuse("suffix", "write it into the prompt", empty)?;

@@ -17,3 +17,22 @@ pub(super) use embed::{embed, embed_one};
 pub(super) use generate::{chat, generate};
 pub(super) use models::{alive, copy, delete, ps, show, tags, version};
 pub(super) use pull::pull;
+
+/// Whether bodies are read to their end.
+#[cfg(test)]
+pub(super) mod read {
+    use super::super::wire::Fields;
+    use super::ask::{Ask, Route};
+
+    pub(in crate::http) fn generate(fields: Fields) -> bool {
+        Ask::read(Route::Generate, fields).is_ok()
+    }
+
+    pub(in crate::http) fn chat(fields: Fields) -> bool {
+        Ask::read(Route::Chat, fields).is_ok()
+    }
+
+    pub(in crate::http) fn options(mut fields: Fields) -> bool {
+        super::options::Options::read(&mut fields).is_ok()
+    }
+}

@@ -15,7 +15,8 @@ pub(super) fn plain(name: &str) -> &str {
 /// The name in a body: `model`, or `name`, as it was called before.
 pub(super) fn of(fields: &mut Fields) -> Result<Option<String>, ApiError> {
     let (model, name) = (fields.string("model")?, fields.string("name")?);
-    let name = model.or(name).filter(|name| !name.is_empty());
+    let said = |name: &String| !name.is_empty();
+    let name = model.filter(said).or(name.filter(said));
     Ok(name.map(|name| plain(&name).to_owned()))
 }
 
@@ -41,6 +42,7 @@ mod tests {
             (r#"{"name": "a:1b"}"#, Some("a:1b")),
             (r#"{"model": "a", "name": "b"}"#, Some("a")),
             (r#"{"model": ""}"#, None),
+            (r#"{"model": "", "name": "b"}"#, Some("b")),
             ("{}", None),
         ] {
             assert_eq!(read(body).unwrap().as_deref(), expected, "{body}");

@@ -49,6 +49,8 @@ static ASSETS: LazyLock<Vec<(Asset, String)>> = LazyLock::new(|| {
         "cache.js": SCRIPT,
         "chart.js": SCRIPT,
         "chat.js": SCRIPT,
+        "docs.html": HTML,
+        "docs.js": SCRIPT,
         "dom.js": SCRIPT,
         "evaluations.js": SCRIPT,
         "format.js": SCRIPT,
@@ -85,6 +87,11 @@ pub(super) async fn index(req: HttpRequest) -> HttpResponse {
     let vary = HeaderValue::from_static("accept");
     response.headers_mut().insert(header::VARY, vary);
     response
+}
+
+/// The reference of the API.
+pub(super) async fn docs(req: HttpRequest) -> HttpResponse {
+    sent(&req, "docs.html")
 }
 
 /// One of its files.

@@ -4,10 +4,8 @@ use serde_json::{Map, Value, json};
 
 use crate::http::wire::ApiError;
 use crate::http::wire::fields::wrong;
+use crate::http::wire::limits::MAX_MESSAGES;
 use crate::text::{Message, Role};
-
-/// Most items of a request.
-const MAX_ITEMS: usize = 4096;
 
 /// What `input` says: a text of the user, or a list of items.
 pub(super) fn messages(input: Option<Value>) -> Result<Vec<Message>, ApiError> {
@@ -17,8 +15,8 @@ pub(super) fn messages(input: Option<Value>) -> Result<Vec<Message>, ApiError> {
         Some(other) => return Err(wrong("input", &other, "a string or a list of items")),
         None => return Err(ApiError::bad("input", "is missing")),
     };
-    if list.is_empty() || list.len() > MAX_ITEMS {
-        let reason = format!("has {} entries, use 1 to {MAX_ITEMS}", list.len());
+    if list.is_empty() || list.len() > MAX_MESSAGES {
+        let reason = format!("has {} entries, use 1 to {MAX_MESSAGES}", list.len());
         return Err(ApiError::bad("input", reason));
     }
     let mut talk = Talk::default();

@@ -9,3 +9,9 @@ mod kept;
 
 pub(super) use create::{create, erase, show};
 pub(super) use kept::Kept;
+
+/// Whether a body is read to its end.
+#[cfg(test)]
+pub(super) fn reads(fields: super::wire::Fields) -> bool {
+    ask::Ask::read(fields).is_ok()
+}

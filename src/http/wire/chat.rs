@@ -4,12 +4,10 @@ use serde_json::{Map, Value};
 
 use crate::text::{EXTRA_ALLOWED, Message, Role};
 
-use super::common::{MAX_TOP, Shared, refuse_unsupported};
+use super::common::{Shared, refuse_unsupported};
 use super::fields::wrong;
+use super::limits::{MAX_MESSAGES, MAX_TOP};
 use super::{ApiError, Fields, Tools};
-
-/// Most messages of a request.
-const MAX_MESSAGES: usize = 4096;
 
 /// A chat to go on with.
 #[derive(Debug, Clone, PartialEq)]

@@ -11,12 +11,8 @@ use crate::runtime::KeepAlive;
 use crate::sample::RawSampling;
 
 use super::fields::{strings, wrong};
+use super::limits::MAX_CHOICES;
 use super::{ApiError, Fields, Format, Tools};
-
-/// Most choices of one request.
-pub(super) const MAX_CHOICES: usize = 8;
-/// Most alternatives that are told beside a token.
-pub(super) const MAX_TOP: usize = 20;
 
 /// The parameters that do not depend on the endpoint.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -238,9 +234,9 @@ fn stream_options(fields: &mut Fields, stream: bool) -> Result<bool, ApiError> {
 
 /// How the KV cache is bounded.
 pub(in crate::http) fn kv(fields: &mut Fields) -> Result<KvChoice, ApiError> {
-    match fields.take("kv") {
+    match fields.object("kv")? {
         None => Ok(KvChoice::default()),
-        Some(value) => serde_json::from_value(value)
+        Some(map) => serde_json::from_value(Value::Object(map))
             .map_err(|error| ApiError::bad("kv", format!("cannot be read: {error}"))),
     }
 }
@@ -341,6 +337,7 @@ mod tests {
                 "stream_options",
             ),
             (r#"{"kv": {"policy": "magic"}}"#, "kv"),
+            (r#"{"kv": [null, null]}"#, "kv"),
             (r#"{"kv": {"unknown": 1}}"#, "kv"),
             (r#"{"kv": {"budget": 0}}"#, "kv"),
             (r#"{"user": 5}"#, "user"),

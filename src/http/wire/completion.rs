@@ -4,8 +4,9 @@ use serde_json::Value;
 
 use crate::ids::TokenId;
 
-use super::common::{MAX_CHOICES, MAX_TOP, Shared, refuse_unsupported};
+use super::common::{Shared, refuse_unsupported};
 use super::fields::{ids, wrong};
+use super::limits::{MAX_CHOICES, MAX_TOP};
 use super::{ApiError, Fields};
 
 /// Tokens that are generated when a request does not say, as OpenAI's endpoint does.

@@ -3,11 +3,9 @@
 use serde_json::Value;
 
 use super::completion::{Prompt, prompts};
+use super::limits::MAX_INPUTS;
 use super::{ApiError, Fields};
 use crate::runtime::Pooling;
-
-/// Most texts of a request.
-const MAX_INPUTS: usize = 2048;
 
 /// How vectors are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

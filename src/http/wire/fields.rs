@@ -35,6 +35,8 @@ impl Fields {
     }
 
     pub(in crate::http) fn take(&mut self, name: &str) -> Option<Value> {
+        #[cfg(test)]
+        TAKEN.with_borrow_mut(|taken| taken.insert(name.to_owned()));
         self.0.shift_remove(name).filter(|value| !value.is_null())
     }
 
@@ -78,12 +80,12 @@ impl Fields {
     }
 
     pub(in crate::http) fn integer(&mut self, name: &'static str) -> Result<Option<i64>, ApiError> {
-        self.read(name, "a whole number", Value::as_i64)
+        self.read(name, "a whole number", whole)
     }
 
     pub(in crate::http) fn count(&mut self, name: &'static str) -> Result<Option<usize>, ApiError> {
-        let whole = |value: &Value| usize::try_from(value.as_u64()?).ok();
-        self.read(name, "a whole number from 0", whole)
+        let count = |value: &Value| usize::try_from(whole(value)?).ok();
+        self.read(name, "a whole number from 0", count)
     }
 
     fn read<T>(
@@ -107,7 +109,7 @@ impl Fields {
         hint: &str,
         harmless: impl Fn(&Value) -> bool,
     ) -> Result<(), ApiError> {
-        match self.take(name) {
+        match self.0.shift_remove(name).filter(|value| !value.is_null()) {
             Some(value) if !harmless(&value) => Err(ApiError::unsupported(name, hint)),
             _ => Ok(()),
         }
@@ -137,10 +139,34 @@ impl Fields {
     }
 }
 
+#[cfg(test)]
+thread_local! {
+    static TAKEN: std::cell::RefCell<std::collections::BTreeSet<String>> = const { std::cell::RefCell::new(std::collections::BTreeSet::new()) };
+}
+
+/// What `read` answers, and the names that it looked for; not those that it only refuses.
+#[cfg(test)]
+pub(in crate::http) fn taken<T>(
+    read: impl FnOnce() -> T,
+) -> (T, std::collections::BTreeSet<String>) {
+    TAKEN.with_borrow_mut(std::collections::BTreeSet::clear);
+    let answer = read();
+    (answer, TAKEN.take())
+}
+
+/// A whole number. As in JSON Schema `1.0` is one: some clients have no other numbers.
+fn whole(value: &Value) -> Option<i64> {
+    /// From here on not every whole number is a float.
+    const EXACT: f64 = (1_u64 << 53) as f64;
+    let float =
+        |number: f64| (number.fract() == 0.0 && number.abs() < EXACT).then_some(number as i64);
+    value.as_i64().or_else(|| float(value.as_f64()?))
+}
+
 /// Token ids of a list; the whole list or an error that says which is none.
 pub(super) fn ids(name: &'static str, list: &[Value]) -> Result<Vec<u32>, ApiError> {
     let id = |(place, value): (usize, &Value)| {
-        let id = value.as_u64().and_then(|id| u32::try_from(id).ok());
+        let id = whole(value).and_then(|id| u32::try_from(id).ok());
         id.ok_or_else(|| wrong(&format!("{name}[{place}]"), value, "a token id"))
     };
     list.iter().enumerate().map(id).collect()
@@ -212,6 +238,11 @@ mod tests {
         assert_eq!(parse().string("e").unwrap(), None);
         let mut fields = parse();
         assert_eq!(fields.count("f").unwrap(), Some(1));
+        let mut whole = Fields::parse(br#"{"a": 3.0, "b": -2.0, "c": 1e300, "d": [7.0]}"#).unwrap();
+        assert_eq!(whole.count("a").unwrap(), Some(3));
+        assert_eq!(whole.integer("b").unwrap(), Some(-2));
+        assert!(whole.count("c").is_err());
+        assert_eq!(whole.ids("d").unwrap(), Some(vec![7]));
         assert_eq!(fields.left(), ["a", "b", "c", "d"]);
     }
 }

@@ -10,6 +10,7 @@ mod embedding;
 mod error;
 pub(super) mod fields;
 mod format;
+pub(super) mod limits;
 mod logprobs;
 mod tools;
 mod usage;

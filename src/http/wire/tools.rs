@@ -3,11 +3,9 @@
 use serde_json::{Map, Value};
 
 use super::fields::wrong;
+use super::limits::MAX_TOOLS;
 use super::{ApiError, Fields};
-use crate::sample::Callable;
-
-/// Most functions of a request.
-const MAX_TOOLS: usize = 128;
+use crate::sample::{Callable, NO_NAME, is_name};
 
 /// Functions that may be called, at least one.
 #[derive(Debug, Clone, PartialEq)]
@@ -112,14 +110,16 @@ fn function(place: usize, tool: &Value) -> Result<Callable, ApiError> {
         None => &empty,
     };
     let name = match function.get("name") {
-        Some(Value::String(name)) => name.clone(),
+        Some(Value::String(name)) if is_name(name) => name.clone(),
+        Some(Value::String(_)) => return Err(ApiError::bad(at("function.name"), NO_NAME)),
         Some(other) => return Err(wrong(&at("function.name"), other, "a string")),
         None => return Err(ApiError::bad(at("function.name"), "is missing")),
     };
     for (field, value) in function.iter().filter(|(_, value)| !value.is_null()) {
         let place = at(&format!("function.{field}"));
         match (field.as_str(), value) {
-            ("name" | "parameters", _) | ("description", Value::String(_)) => {}
+            ("name", _) | ("parameters", Value::Object(_)) | ("description", Value::String(_)) => {}
+            ("parameters", other) => return Err(wrong(&place, other, "a schema")),
             // Arguments are kept to their schema in any case.
             ("strict", Value::Bool(_)) => {}
             ("description", other) => return Err(wrong(&place, other, "a string")),
@@ -215,6 +215,11 @@ mod tests {
             ),
             (named("5"), "tools[0].function"),
             (named("{}"), "tools[0].function.name"),
+            (named(r#"{"name": "a b"}"#), "tools[0].function.name"),
+            (
+                named(r#"{"name": "f", "parameters": 5}"#),
+                "tools[0].function.parameters",
+            ),
             (named(r#"{"name": 5}"#), "tools[0].function.name"),
             (
                 named(r#"{"name": "f", "description": 5}"#),

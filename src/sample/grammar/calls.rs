@@ -31,6 +31,15 @@ pub struct CallFormat {
     pub several: bool,
 }
 
+/// What is said of a name that is none.
+pub const NO_NAME: &str = "is no name: use 1 to 64 letters, digits and _ - . : /";
+
+/// Whether a function may be called so: a name that a grammar and every template can write as it is.
+pub fn is_name(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-.:/".contains(c);
+    (1..=64).contains(&name.len()) && name.chars().all(plain)
+}
+
 impl CallFormat {
     pub(super) fn bytes(&self) -> usize {
         let of = |callable: &Callable| {
@@ -49,12 +58,9 @@ impl CallFormat {
         let mut names = Vec::new();
         for (place, callable) in self.functions.iter().enumerate() {
             let name = &callable.name;
-            let plain = |c: char| c.is_ascii_alphanumeric() || "_-.:/".contains(c);
-            if name.is_empty() || name.len() > 64 || !name.chars().all(plain) {
-                return Err(BadShape::at(
-                    format!("/{place}/function/name"),
-                    "is no name: use 1 to 64 letters, digits and _ - . : /",
-                ));
+            if !is_name(name) {
+                let at = format!("/{place}/function/name");
+                return Err(BadShape::at(at, NO_NAME));
             }
             if self
                 .functions

@@ -14,7 +14,7 @@ mod shape;
 mod tests;
 mod vocabulary;
 
-pub use calls::{CallFormat, Callable};
+pub use calls::{CallFormat, Callable, NO_NAME, is_name};
 pub use check::{SchemaCheck, Unmet};
 pub use constraint::{Constraint, Matcher, Stuck};
 pub use grammars::Grammars;
