@@ -22,8 +22,7 @@ setup: ## Fetch libtorch and the tests' model once into a cache outside of the c
 test: ## Run the tests, those with outside clients and a browser too
 	@$(PYTHON) scripts/setup.py --clients --page
 	$(CARGO) test
-	LLAMAHOME_OPENAI_PYTHON=$(CURDIR)/.deps/openai-python LLAMAHOME_OLLAMA_PYTHON=$(CURDIR)/.deps/ollama-python LLAMAHOME_ANTHROPIC_PYTHON=$(CURDIR)/.deps/anthropic-python \
-		$(CARGO) test --test clients -- --ignored
+	LLAMAHOME_CLIENTS=$(CURDIR)/.deps $(CARGO) test --test clients -- --ignored
 	LLAMAHOME_BROWSER=$(CURDIR)/.deps/browser LLAMAHOME_AXE=$(CURDIR)/.deps/axe.js $(CARGO) test --test page -- --ignored
 
 lint: ## Check formatting, lints and documentation

@@ -4,8 +4,8 @@
 Everything is unpacked once into a cache folder outside the clone ($LLAMAHOME_LIBTORCH_CACHE, else
 $XDG_CACHE_HOME/llamahome, else ~/.cache/llamahome) and linked from .deps/ in the clone, where
 .cargo/config.toml points. A libtorch of your own is used as it is: set LIBTORCH to its folder, or
-LIBTORCH_USE_PYTORCH=1 to take the one of the PyTorch that `python3` imports. With --clients, the Python client that a
-test talks to the daemon with is installed there, too. With --page, what the tests of the web page drive: a Chromium
+LIBTORCH_USE_PYTORCH=1 to take the one of the PyTorch that `python3` imports. With --clients, the clients that
+tests talk to the daemon with are installed there, too. With --page, what the tests of the web page drive: a Chromium
 (that of LLAMAHOME_BROWSER or of the PATH, else Debian's, which is installed if this may) and axe-core.
 """
 
@@ -20,9 +20,18 @@ import zipfile
 from pathlib import Path
 
 TORCH = "2.13.0"
-OPENAI = "3.54.0"
-OLLAMA = "0.6.3"
-ANTHROPIC = "2.12.0"
+# Clients for Python that tests talk to the daemon with, each in a folder of its own.
+CLIENTS = {
+    "openai": "openai==3.54.0",
+    "ollama": "ollama==0.6.3",
+    "anthropic": "anthropic==2.12.0",
+    "langchain": "langchain-openai==1.7.3",
+    "instructor": "instructor==1.17.0",
+    "llm": "llm==0.36",
+    "lm-eval": "lm-eval[api]==0.4.13 transformers==5.23.0",
+    "schemathesis": "schemathesis==4.32.5",
+}
+OPENAI_NODE = "6.49.0"
 AXE = "4.14.1"
 BROWSERS = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"]
 DEPS = Path(__file__).resolve().parent.parent / ".deps"
@@ -189,21 +198,35 @@ def test_model():
     return kept_once("SmolLM2-135M-Instruct.Q4_1.gguf", unpacked)
 
 
-def python_client(name, version):
+def python_client(name, requirement):
     """A Python that has a client, for the tests that use it: a script, since venv is not everywhere."""
     def installed(work):
-        say(f"installing {name}=={version} for the tests")
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(work / "packages"),
-                   f"{name}=={version}"]
+        say(f"installing {requirement} for the tests")
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-warn-conflicts",
+                   "--target", str(work / "packages"), *requirement.split()]
         if subprocess.run(command).returncode != 0:
-            fail(f"pip could not install {name}=={version}")
+            fail(f"pip could not install {requirement}")
         return work / "packages"
 
+    version = requirement.split()[0].split("==")[1]
     packages = kept_once(f"{name}-{version}-py{sys.version_info.major}.{sys.version_info.minor}", installed)
     script = packages / "python"
     script.write_text(f'#!/bin/sh\nPYTHONPATH="{packages}" exec "{sys.executable}" "$@"\n')
     script.chmod(0o755)
     return script
+
+
+def node_package(name, version):
+    """The folder of an npm package."""
+    def installed(work):
+        say(f"installing {name} {version} for the tests")
+        command = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts",
+                   "--prefix", str(work), f"{name}@{version}"]
+        if shutil.which("npm") is None or subprocess.run(command).returncode != 0:
+            fail(f"npm could not install {name} {version}: are node and npm there, and the registry reachable?")
+        return work / "node_modules"
+
+    return kept_once(f"{name}-node-{version}", installed) / name
 
 
 def browser():
@@ -223,19 +246,6 @@ def browser():
     return Path(shutil.which("chromium") or fail("apt-get installed no chromium"))
 
 
-def axe_core():
-    """The file of axe-core, which finds what keeps people from using a page."""
-    def installed(work):
-        say(f"installing axe-core {AXE} for the tests of the web page")
-        command = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts",
-                   "--prefix", str(work), f"axe-core@{AXE}"]
-        if shutil.which("npm") is None or subprocess.run(command).returncode != 0:
-            fail(f"npm could not install axe-core {AXE}: are node and npm there, and the registry reachable?")
-        return work / "node_modules" / "axe-core"
-
-    return kept_once(f"axe-core-{AXE}", installed) / "axe.min.js"
-
-
 def link(name, target):
     path = DEPS / name
     DEPS.mkdir(exist_ok=True)
@@ -250,9 +260,9 @@ if __name__ == "__main__":
     link("libtorch", libtorch())
     link("test-model.gguf", test_model())
     if "--clients" in sys.argv[1:]:
-        link("openai-python", python_client("openai", OPENAI))
-        link("ollama-python", python_client("ollama", OLLAMA))
-        link("anthropic-python", python_client("anthropic", ANTHROPIC))
+        for name, requirement in CLIENTS.items():
+            link(f"{name}-python", python_client(name, requirement))
+        link("openai-node", node_package("openai", OPENAI_NODE))
     if "--page" in sys.argv[1:]:
         link("browser", browser())
-        link("axe.js", axe_core())
+        link("axe.js", node_package("axe-core", AXE) / "axe.min.js")

@@ -1,6 +1,7 @@
 //! Clients that others wrote: async-openai here, OpenAI's and Ollama's own for Python beside this file.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use async_openai::Client;
 use async_openai::config::OpenAIConfig;
@@ -121,16 +122,27 @@ fn async_openai_reads_errors() {
     });
 }
 
-/// Runs a script of `tests/clients` with the Python that a variable names; it says when all is as it should be.
-fn run(variable: &str, script: &str, arguments: &[&str]) {
-    let python = std::env::var_os(variable)
-        .unwrap_or_else(|| panic!("{variable} is not set: run `make test`"));
-    let run = std::process::Command::new(&python)
-        .arg(format!("tests/clients/{script}"))
-        .args(arguments)
+/// The folder of clients that `make test` installs.
+fn clients() -> PathBuf {
+    let folder = std::env::var_os("LLAMAHOME_CLIENTS");
+    folder
+        .expect("LLAMAHOME_CLIENTS is not set: run `make test`")
+        .into()
+}
+
+/// Runs a script of `tests/clients` with the Python that has a client; it says when all is as it should be.
+fn run(client: &str, script: &str, arguments: &[&str]) {
+    let python = clients().join(format!("{client}-python"));
+    let mut command = Command::new(&python);
+    command.arg(format!("tests/clients/{script}"));
+    passes(command.args(arguments));
+}
+
+fn passes(command: &mut Command) {
+    let run = command
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
-        .unwrap_or_else(|error| panic!("{variable} is {python:?}: {error}"));
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let (out, err) = (text(&run.stdout), text(&run.stderr));
     assert!(run.status.success(), "{}\n{out}\n{err}", run.status);
@@ -138,18 +150,18 @@ fn run(variable: &str, script: &str, arguments: &[&str]) {
 }
 
 #[test]
-#[ignore = "needs a Python with the openai package in LLAMAHOME_OPENAI_PYTHON: run by `make test`"]
+#[ignore = "needs the clients that `make test` installs"]
 fn openai_for_python_reads_answers_streams_and_errors() {
     let daemon = daemon();
     let url = format!("http://{}/v1", daemon.address);
     let (context, token) = (CONTEXT.to_string(), LETTER_A.to_string());
     let about = ["--key", "right", "--model", "fake", "--context", &context];
     let arguments = [&[url.as_str()], &about[..], &["--token", &token]].concat();
-    run("LLAMAHOME_OPENAI_PYTHON", "openai_client.py", &arguments);
+    run("openai", "openai_client.py", &arguments);
 }
 
 #[test]
-#[ignore = "needs a Python with the openai package in LLAMAHOME_OPENAI_PYTHON: run by `make test`"]
+#[ignore = "needs the clients that `make test` installs"]
 fn openai_for_python_parses_forms_calls_functions_and_goes_on() {
     let daemon = Daemon::start(Setup::real().key("right"));
     let url = format!("http://{}/v1", daemon.address);
@@ -161,24 +173,20 @@ fn openai_for_python_parses_forms_calls_functions_and_goes_on() {
         "smollm2",
         "--forms",
     ];
-    run("LLAMAHOME_OPENAI_PYTHON", "openai_client.py", &arguments);
+    run("openai", "openai_client.py", &arguments);
 }
 
 #[test]
-#[ignore = "needs a Python with the anthropic package in LLAMAHOME_ANTHROPIC_PYTHON: run by `make test`"]
+#[ignore = "needs the clients that `make test` installs"]
 fn anthropic_for_python_reads_messages_streams_tools_and_errors() {
     let daemon = Daemon::start(Setup::real().key("right"));
     let url = format!("http://{}", daemon.address);
     let arguments = [url.as_str(), "--key", "right", "--model", "smollm2"];
-    run(
-        "LLAMAHOME_ANTHROPIC_PYTHON",
-        "anthropic_client.py",
-        &arguments,
-    );
+    run("anthropic", "anthropic_client.py", &arguments);
 }
 
 #[test]
-#[ignore = "needs a Python with the ollama package in LLAMAHOME_OLLAMA_PYTHON: run by `make test`"]
+#[ignore = "needs the clients that `make test` installs"]
 fn ollama_for_python_reads_answers_streams_lists_pulls_and_errors() {
     let folder = tempfile::tempdir().unwrap();
     let library = shelf(folder.path());
@@ -200,7 +208,68 @@ fn ollama_for_python_reads_answers_streams_lists_pulls_and_errors() {
         "--context",
         &context,
     ];
-    run("LLAMAHOME_OLLAMA_PYTHON", "ollama_client.py", &arguments);
+    run("ollama", "ollama_client.py", &arguments);
+}
+
+#[test]
+#[ignore = "needs the clients that `make test` installs"]
+fn openai_for_node_reads_answers_streams_tools_forms_and_errors() {
+    let daemon = Daemon::start(Setup::real().key("right"));
+    let url = format!("http://{}/v1", daemon.address);
+    let mut command = Command::new("node");
+    command.arg("tests/clients/openai_client.mjs");
+    passes(
+        command
+            .arg(clients().join("openai-node"))
+            .args([url.as_str(), "right", "smollm2"]),
+    );
+}
+
+#[test]
+#[ignore = "needs the clients that `make test` installs"]
+fn langchain_instructor_and_llm_talk_to_it() {
+    let daemon = Daemon::start(Setup::real().key("right"));
+    let url = format!("http://{}/v1", daemon.address);
+    for client in ["langchain", "instructor", "llm"] {
+        let script = format!("{client}_client.py");
+        run(client, &script, &[url.as_str(), "right", "smollm2"]);
+    }
+}
+
+#[test]
+#[ignore = "needs the clients that `make test` installs"]
+fn lm_eval_generates_and_measures_likelihoods() {
+    let daemon = Daemon::start(Setup::real());
+    let url = format!("http://{}/v1", daemon.address);
+    let folder = tempfile::tempdir().unwrap();
+    write_tokenizer(folder.path());
+    let arguments = [url.as_str(), "smollm2", folder.path().to_str().unwrap()];
+    run("lm-eval", "lm_eval_client.py", &arguments);
+}
+
+#[test]
+#[ignore = "needs the clients that `make test` installs"]
+fn what_openapi_json_says_holds_under_thousands_of_made_up_requests() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = FakeSource {
+        broken: false,
+        library: Some(shelf(folder.path())),
+        ..FakeSource::default()
+    };
+    let daemon = Daemon::start(Setup::fake(source).key("right"));
+    let url = format!("http://{}", daemon.address);
+    run("schemathesis", "description.py", &[&url, "right"]);
+}
+
+/// The tokenizer of the tests' model as transformers reads one.
+fn write_tokenizer(folder: &Path) {
+    let path = std::env::var_os("LLAMAHOME_TEST_MODEL").expect("cargo sets LLAMAHOME_TEST_MODEL");
+    let tokenizer = llamahome::store::Model::open(Path::new(&path))
+        .unwrap()
+        .tokenizer;
+    std::fs::write(folder.join("tokenizer.json"), tokenizer.to_json().unwrap()).unwrap();
+    let config = r#"{"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|im_end|>"}"#;
+    std::fs::write(folder.join("tokenizer_config.json"), config).unwrap();
 }
 
 /// An empty home, and a catalogue with the tests' model as `smollm2`.

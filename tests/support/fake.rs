@@ -26,6 +26,8 @@ pub struct FakeSource {
     pub poison: Option<TokenId>,
     /// The token that makes a step hang, for as long as the flag is set.
     pub stall: Option<(TokenId, Arc<AtomicBool>)>,
+    /// Whether `broken` is listed.
+    pub broken: bool,
     /// Models on disk, which are listed and moved about and never loaded.
     pub library: Option<Library>,
     /// Written behind the messages.
@@ -38,6 +40,7 @@ impl Default for FakeSource {
             delay: Duration::ZERO,
             poison: None,
             stall: None,
+            broken: true,
             library: None,
             ending: "",
         }
@@ -75,7 +78,9 @@ const TEMPLATE: &str = "{% if messages[0].role == 'assistant' %}{{ raise_excepti
 
 impl ModelSource for FakeSource {
     fn names(&self) -> Vec<ModelId> {
-        vec!["fake".parse().unwrap(), "broken".parse().unwrap()]
+        let broken = self.broken.then_some("broken");
+        let names = std::iter::once("fake").chain(broken);
+        names.map(|name| name.parse().unwrap()).collect()
     }
 
     fn library(&self) -> Option<&Library> {
