@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::chat_runs;
 use super::commands::{self, Slash};
 use super::conversation::{Conversation, Turn};
 use super::exit::{Exit, describe};
 use super::flags::{Global, ModelFlags, SamplingFlags};
 use super::host::{self, Host};
+use super::kept;
 use super::lines::{FENCE, Input, Lines, unfenced};
 use super::output::{self, Closed};
 use super::signals::Signals;
+use super::{chat_monitor, chat_runs};
 use crate::config::{Layer, Overrides};
 use crate::runtime::Runtime;
 use crate::sample::Defaults;
@@ -153,20 +154,23 @@ async fn typed(host: &Host, runtime: &Runtime, conversation: &mut Conversation) 
         };
         let fenced = line.trim_start().starts_with(FENCE);
         let text = unfenced(&line);
-        let done = match text.strip_prefix('/').filter(|_| !fenced) {
+        let mut done = match text.strip_prefix('/').filter(|_| !fenced) {
             _ if text.is_empty() => Ok(Step::Next),
             Some(command) => slash(command, host, runtime, conversation).await,
-            None => conversation.ask(text, &mut signals).await.map(|turn| {
+            None => Ok(Step::Ask(text.to_owned())),
+        };
+        if let Ok(Step::Ask(question)) = &done {
+            done = conversation.ask(question, &mut signals).await.map(|turn| {
                 note(host, &turn);
                 let told = !host.quiet() && !matches!(turn, Turn::Stopped(_));
                 if let Some(moved) = conversation.moved().filter(|_| told) {
                     aside(&format!("({moved})"));
                 }
                 Step::Next
-            }),
-        };
+            });
+        }
         match done {
-            Ok(Step::Next) => {}
+            Ok(Step::Next | Step::Ask(_)) => {}
             Ok(Step::Leave) => break,
             Err(error) if error.is::<Closed>() => return Err(error),
             Err(error) => eprintln!("{}", describe(&error)),
@@ -200,6 +204,8 @@ fn aside(text: &str) {
 enum Step {
     Next,
     Leave,
+    /// This is to be answered.
+    Ask(String),
 }
 
 async fn slash(
@@ -224,7 +230,23 @@ async fn slash(
         }
         Slash::Fork(name) => conversation.fork(name).await?,
         Slash::Erase(name) => conversation.erase(&name).await?,
-        Slash::Kv => output::line(conversation.kv())?,
+        Slash::Kv => {
+            output::line(conversation.kv())?;
+            let tokens = conversation.kept().await?;
+            if !tokens.is_empty() {
+                kept::draw(&tokens)?;
+            }
+        }
+        Slash::Show => output::text(&conversation.show())?,
+        Slash::Undo => match conversation.undo().await {
+            Some(question) => eprintln!("forgotten: {question}"),
+            None => eprintln!("there is nothing to forget"),
+        },
+        Slash::Retry => match conversation.undo().await {
+            Some(question) => return Ok(Step::Ask(question)),
+            None => eprintln!("there is no question to ask again"),
+        },
+        Slash::Monitor(times) => chat_monitor::watch(runtime, times).await?,
         Slash::Stats => output::line(conversation.stats())?,
         Slash::Set(None) => output::text(&conversation.drawing.describe())?,
         Slash::Set(Some((key, value))) => conversation.set(&key, &value)?,

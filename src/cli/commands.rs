@@ -4,9 +4,9 @@ use crate::ids::{BadSessionId, SessionId};
 use crate::train::runs::Request;
 
 /// The names of the commands.
-pub(super) const NAMES: [&str; 16] = [
-    "help", "clear", "system", "kv", "stats", "model", "set", "sessions", "save", "load", "fork",
-    "erase", "train", "runs", "exit", "bye",
+pub(super) const NAMES: [&str; 20] = [
+    "help", "clear", "system", "kv", "stats", "model", "show", "set", "retry", "undo", "sessions",
+    "save", "load", "fork", "erase", "train", "runs", "monitor", "exit", "bye",
 ];
 
 /// What `/help` shows.
@@ -14,6 +14,9 @@ pub(super) const HELP: &str = "\
 /system TEXT     begin anew under these instructions; without a text, under none
 /clear           begin anew
 /model NAME      go on with another model, the conversation kept; without a name, list the installed ones
+/show            what the model is, and the instructions
+/retry           ask the last question again
+/undo            forget the last question and its answer
 /set KEY VALUE   temperature, top_k, top_p, min_p, seed or max_tokens; without a key, show what holds
 /sessions        conversations that can be gone on with; a star marks this one
 /save [NAME]     write this one to a file, under a name of its own if one is given
@@ -25,7 +28,8 @@ pub(super) const HELP: &str = "\
 /runs [ID]       list the runs, those of other processes too, or show one; a star marks the one begun here
 /runs pause|resume|stop|save ID
                  steer one
-/kv              what the KV cache of the last answer kept
+/kv              what the KV cache keeps of the conversation, token by token
+/monitor [N]     processor, memory, cache and rates, once or each second for N seconds
 /stats           tokens and times of the last answer
 /help            this list
 /exit, /bye      leave, as does Ctrl-D
@@ -42,8 +46,16 @@ pub(super) enum Slash {
     Clear,
     /// Forget it, and set the instructions.
     System(Option<String>),
-    /// Show the last KV report.
+    /// Show what the cache keeps.
     Kv,
+    /// Show the model.
+    Show,
+    /// Ask the last question again.
+    Retry,
+    /// Forget the last question.
+    Undo,
+    /// Show the machine and the engine, so many times.
+    Monitor(u32),
     /// Show the last usage.
     Stats,
     /// Change the model, or list those there are.
@@ -96,6 +108,10 @@ pub(super) fn parse(text: &str) -> Result<Slash, String> {
         "help" | "?" => bare(Slash::Help),
         "clear" => bare(Slash::Clear),
         "kv" => bare(Slash::Kv),
+        "show" => bare(Slash::Show),
+        "retry" => bare(Slash::Retry),
+        "undo" => bare(Slash::Undo),
+        "monitor" => monitor(rest),
         "stats" => bare(Slash::Stats),
         "sessions" => bare(Slash::Sessions),
         "exit" | "bye" | "quit" => bare(Slash::Exit),
@@ -109,6 +125,16 @@ pub(super) fn parse(text: &str) -> Result<Slash, String> {
         "train" => train(rest),
         "runs" => runs(rest),
         _ => Err(unknown(name)),
+    }
+}
+
+fn monitor(rest: Option<String>) -> Result<Slash, String> {
+    let Some(text) = rest else {
+        return Ok(Slash::Monitor(1));
+    };
+    match text.parse() {
+        Ok(seconds @ 1..=3600) => Ok(Slash::Monitor(seconds)),
+        _ => Err(format!("/monitor {text}: use 1 to 3600 seconds")),
     }
 }
 
@@ -200,6 +226,11 @@ mod tests {
         let table = [
             ("help", Slash::Help),
             ("bye", Slash::Exit),
+            ("retry", Slash::Retry),
+            ("undo", Slash::Undo),
+            ("show", Slash::Show),
+            ("monitor", Slash::Monitor(1)),
+            ("monitor 5", Slash::Monitor(5)),
             ("system be  brief ", Slash::System(own("be  brief"))),
             ("system", Slash::System(None)),
             ("model smollm2", Slash::Model(own("smollm2"))),
@@ -250,6 +281,9 @@ mod tests {
             ("sessions a", "stands alone"),
             ("train", "needs a recipe"),
             ("train a.toml lr", "sets nothing"),
+            ("monitor 0", "1 to 3600"),
+            ("monitor x", "1 to 3600"),
+            ("retry a", "stands alone"),
             ("runs stop", "needs a run"),
             ("runs halt a-1", "pause, resume, stop and save"),
             ("runs stop a-1 b-1", "takes one run"),

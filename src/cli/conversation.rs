@@ -11,12 +11,14 @@ use super::commands::nearest;
 use super::exit::Signal;
 use super::flags::Drawing;
 use super::generate::{End, answer_json, chat_prompt, generate, kv_words, tokens_per_s};
+use super::kept::Kept;
 use super::output;
 use super::signals::Signals;
 use crate::ids::SessionId;
-use crate::runtime::{Draft, Finish, Held, Runtime, SessionError};
+use crate::kv::HeadChoice;
+use crate::runtime::{Draft, Finish, Held, Runtime, SessionError, SessionPicture};
 use crate::sched::FinishReason;
-use crate::text::{Message, Role};
+use crate::text::{Message, Role, pieces};
 
 const KEYS: [&str; 6] = [
     "temperature",
@@ -212,6 +214,57 @@ impl Conversation {
             Some(finish) => kv_words(&finish.kv),
             None => "there is no answer yet".to_owned(),
         }
+    }
+
+    /// The tokens of the session, and which of them its cache keeps; none where there is no answer yet.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    pub(super) async fn kept(&self) -> Result<Vec<Kept>> {
+        let sessions = self.runtime.sessions();
+        let which = HeadChoice::default();
+        let looked = sessions.picture(&self.model, &self.session.name, which);
+        let SessionPicture {
+            picture, tokens, ..
+        } = match looked.await {
+            Err(SessionError::Unknown(_)) => return Ok(Vec::new()),
+            looked => looked?,
+        };
+        let texts = pieces(&self.model.tokenizer, &tokens);
+        let score = |position: usize| {
+            let scores = picture.scores.as_ref();
+            scores.and_then(|(_, scores)| scores.get(position)).copied()
+        };
+        let token = |(position, (token, text))| Kept {
+            token,
+            text,
+            kept: picture.kept.get(position).copied().unwrap_or(0.0),
+            score: score(position).unwrap_or(0.0),
+        };
+        let all = tokens.into_iter().zip(texts).enumerate();
+        Ok(all.map(token).collect())
+    }
+
+    /// What the model is, and under which instructions it answers.
+    pub(super) fn show(&self) -> String {
+        let system = self.system.as_deref().unwrap_or("none");
+        format!(
+            "{}: {}, a context of {} tokens\ninstructions: {system}\n",
+            self.model.id, self.model.about, self.model.context
+        )
+    }
+
+    /// Forgets the last question and its answer, and returns the question. What was said before is read again; a session
+    /// that somebody named stays as it is.
+    pub(super) async fn undo(&mut self) -> Option<String> {
+        let last = self
+            .turns
+            .iter()
+            .rposition(|turn| turn.role == Role::User)?;
+        let question = self.turns.get(last)?.content.clone();
+        self.leave(Current::fresh()).await;
+        self.turns.truncate(last);
+        Some(question)
     }
 
     /// Tokens and times of the last answer.

@@ -11,6 +11,7 @@ use clap_complete::Shell;
 mod bench;
 mod calibrate;
 mod chat;
+mod chat_monitor;
 mod chat_runs;
 mod commands;
 mod config;
