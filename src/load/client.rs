@@ -120,7 +120,7 @@ impl Client {
         })
     }
 
-    /// The name of the model that the server lists to the first key.
+    /// The name of the model that the server lists to the first key, or, of several, of the only one that is loaded.
     ///
     /// # Errors
     /// When there is none or a choice, or the server does not say.
@@ -144,15 +144,22 @@ impl Client {
             return Err(failed(format!("it answered {status}")));
         }
         let listed = body.as_ref().and_then(|body| body.get("data"));
-        let listed = listed.and_then(Value::as_array).into_iter().flatten();
-        let names: Vec<&str> = listed
-            .filter_map(|model| model.get("id").and_then(Value::as_str))
-            .collect();
-        match names.as_slice() {
-            [name] => Ok((*name).to_owned()),
-            [] => Err(failed("it lists none".to_owned())),
+        let entry = |model: &Value| {
+            let name = model.get("id")?.as_str()?.to_owned();
+            let loaded = model.get("state").and_then(Value::as_str) == Some("loaded");
+            Some((name, loaded))
+        };
+        let models = listed.and_then(Value::as_array).into_iter().flatten();
+        let models: Vec<(String, bool)> = models.filter_map(entry).collect();
+        let names: Vec<&str> = models.iter().map(|(name, _)| name.as_str()).collect();
+        // Servers such as ours list what is on their disks, too, and say which models are loaded.
+        let loaded = models.iter().filter(|(_, loaded)| *loaded);
+        let loaded: Vec<&str> = loaded.map(|(name, _)| name.as_str()).collect();
+        match (names.as_slice(), loaded.as_slice()) {
+            ([name], _) | (_, [name]) => Ok((*name).to_owned()),
+            ([], _) => Err(failed("it lists none".to_owned())),
             // To take any would measure what nobody asked for, and might load it first.
-            several => Err(failed(format!("it lists several: {}", several.join(", ")))),
+            (several, _) => Err(failed(format!("it lists several: {}", several.join(", ")))),
         }
     }
 
