@@ -1,0 +1,388 @@
+//! What the README and the guides say to type is typed here, from a clean home, and has to work.
+//!
+//! Each command of the documents has a line in [`COMMANDS`], and each line there is in a document: as it stands, or as it is
+//! run here, shorter or with a name where the document has a placeholder.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use How::{As, Elsewhere, Run};
+
+/// How a command is tried.
+enum How {
+    /// As it is written, with the daemon's address in place of the usual one.
+    Run,
+    /// As these words.
+    As(&'static str),
+    /// By another test, or by nobody; why.
+    Elsewhere(&'static str),
+}
+
+/// What documents say to type, in the order in which it is tried here.
+const COMMANDS: &[(&str, &str, How)] = &[
+    (
+        "README.md",
+        "make run",
+        Elsewhere("it builds the program and begins the chat of the next but one"),
+    ),
+    ("README.md", "make test", Elsewhere("it runs this")),
+    (
+        "README.md",
+        "echo \"What is 2 + 2?\" | make run",
+        As("echo \"What is 2 + 2?\" | llamahome"),
+    ),
+    (
+        "README.md",
+        "llamahome chat",
+        As("echo 'Say hello.' | llamahome chat"),
+    ),
+    (
+        "README.md",
+        "llamahome run smollm2 'Write a haiku' --max-tokens 40",
+        Run,
+    ),
+    (
+        "README.md",
+        "llamahome serve --model smollm2 --port 8085",
+        Elsewhere("it is begun before the others"),
+    ),
+    (
+        "README.md",
+        "llamahome pull hf:owner/repo/file.gguf --as mine",
+        As("llamahome pull $MODEL --link --as mine"),
+    ),
+    (
+        "README.md",
+        "llamahome list | show | verify | rm",
+        As(
+            "llamahome list && llamahome show mine && llamahome verify mine && llamahome pull $MODEL --link --as gone \
+            && llamahome rm gone",
+        ),
+    ),
+    (
+        "README.md",
+        "llamahome run smollm2 --show-kv --kv-budget 64 < text.txt",
+        Run,
+    ),
+    (
+        "README.md",
+        "llamahome perplexity smollm2 --file text.txt --stepwise --kv-policy h2o --kv-heavy 256 --kv-recent 256",
+        Run,
+    ),
+    (
+        "README.md",
+        "llamahome eval ppl smollm2 --file text.txt --report out",
+        As(
+            "llamahome eval ppl smollm2 --file text.txt --tokens 256 --budgets 0.5 --report out && test -d out",
+        ),
+    ),
+    (
+        "README.md",
+        "llamahome eval suite smollm2 mine --limit 50",
+        As("llamahome eval suite smollm2 mine --limit 1"),
+    ),
+    (
+        "README.md",
+        "llamahome calibrate smollm2 --file text.txt --out classes.json",
+        As(
+            "llamahome calibrate smollm2 --file text.txt --out classes.json --tokens 256 --after 32 --samples 1",
+        ),
+    ),
+    (
+        "README.md",
+        "llamahome loadtest http://127.0.0.1:8085 --rate 2 --slo ttft_p99=1s",
+        As(
+            "llamahome loadtest http://127.0.0.1:8085 --rate 2 --count 3 --output-tokens 4 --slo ttft_p99=60s",
+        ),
+    ),
+    (
+        "README.md",
+        "llamahome train run .config/train/pretrain-shakespeare.toml data.path=text.txt",
+        As(
+            "llamahome train run .config/train/pretrain-shakespeare.toml data.path=text.txt horizon.steps=2 $SMALL",
+        ),
+    ),
+    ("README.md", "llamahome config show --origin", Run),
+    ("README.md", "llamahome doctor", Run),
+    (
+        "docs/loadtest.md",
+        "llamahome loadtest http://127.0.0.1:8085 --rate 2 --duration 60s --ignore-eos --slo ttft_p99=1s",
+        As(
+            "llamahome loadtest http://127.0.0.1:8085 --rate 2 --duration 1s --ignore-eos --output-tokens 4 --slo ttft_p99=60s",
+        ),
+    ),
+    (
+        "docs/loadtest.md",
+        "llamahome loadtest http://127.0.0.1:8123 --rate 0.5 --duration 40s --prompt-tokens 32-256 --output-tokens 32 \
+            --ignore-eos --warmup 1 --slo ttft_p99=2s --slo itl_p90=200ms --plot example.svg --requests example.jsonl",
+        As(
+            "llamahome loadtest http://127.0.0.1:8085 --rate 2 --duration 1s --prompt-tokens 32-64 --output-tokens 4 \
+            --ignore-eos --warmup 1 --slo ttft_p99=99s --slo itl_p90=99s --plot example.svg --requests example.jsonl",
+        ),
+    ),
+    (
+        "docs/training.md",
+        "llamahome train validate RECIPE",
+        As(
+            "llamahome train validate .config/train/pretrain-shakespeare.toml data.path=text.txt $SMALL",
+        ),
+    ),
+    (
+        "docs/training.md",
+        "llamahome train preview RECIPE",
+        As(
+            "llamahome train preview .config/train/pretrain-shakespeare.toml data.path=text.txt $SMALL",
+        ),
+    ),
+    (
+        "docs/training.md",
+        "llamahome train run RECIPE [key=value...]",
+        As(
+            "llamahome train run .config/train/pretrain-shakespeare.toml data.path=text.txt name=second horizon.steps=2 $SMALL",
+        ),
+    ),
+    (
+        "docs/training.md",
+        "llamahome train ls | show ID | report ID [ID...]",
+        As(
+            "llamahome train ls && llamahome train show second-1 && llamahome train report second-1 shakespeare-1",
+        ),
+    ),
+    (
+        "docs/training.md",
+        "llamahome train pause ID | resume ID | save ID | stop ID",
+        Elsewhere("tests/cli.rs and tests/runs.rs steer runs that are under way"),
+    ),
+    (
+        "docs/training.md",
+        "llamahome train export ID",
+        As("llamahome train export second-1"),
+    ),
+    (
+        "docs/training.md",
+        "llamahome train problems TASK [-n N]",
+        As("llamahome train problems spelling -n 2"),
+    ),
+    (
+        "docs/training.md",
+        "llamahome train problems arithmetic:operations=+-,max=20 --count 200 --system \"Calculate.\" > data/sums.jsonl",
+        As(
+            "mkdir data && llamahome train problems arithmetic:operations=+-,max=20 --count 200 --system \"Calculate.\" \
+            > data/sums.jsonl && test $(wc -l < data/sums.jsonl) = 200",
+        ),
+    ),
+    (
+        "docs/training.md",
+        "llamahome train run .config/train/sft-arithmetic.toml",
+        As(
+            "llamahome train run .config/train/sft-arithmetic.toml horizon.steps=1 batch.rows=2 batch.micro_rows=1 \
+            evaluation.every=1 optim.warmup_steps=0",
+        ),
+    ),
+    (
+        "docs/training.md",
+        "llamahome train run .config/train/rl-arithmetic.toml",
+        As("llamahome train run .config/train/rl-arithmetic.toml horizon.steps=1 $FEW"),
+    ),
+];
+
+/// Makes a run of the stage pretrain one of seconds.
+const SMALL: &str = "model.depth=1 model.context=64 tokenizer.vocab_size=300 batch.tokens=128 batch.micro_rows=1 optim.warmup_steps=0";
+
+/// And one of the stage rl.
+const FEW: &str = "rl.groups=1 rl.samples=2 rl.max_new_tokens=4 rl.eval_prompts=2 evaluation.every=1 optim.warmup_steps=0";
+
+/// The commands of a document: lines of an indented block that begin with a program of ours.
+fn said(document: &str) -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(document);
+    let text = std::fs::read_to_string(path).unwrap();
+    let mut found = Vec::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        let Some(line) = line.strip_prefix("    ") else {
+            continue;
+        };
+        let line = line.strip_prefix("$ ").unwrap_or(line);
+        let mut whole = line.to_owned();
+        while let Some(begun) = whole.strip_suffix('\\') {
+            whole = format!(
+                "{} {}",
+                begun.trim_end(),
+                lines.next().unwrap_or_default().trim()
+            );
+        }
+        let command = whole.split(" #").next().unwrap_or_default().trim();
+        if ["llamahome", "make", "echo"].iter().any(|program| {
+            command
+                .strip_prefix(program)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
+        }) {
+            found.push(command.to_owned());
+        }
+    }
+    found
+}
+
+#[test]
+fn every_command_of_the_documents_is_listed_and_nothing_else() {
+    let documents = ["README.md", "docs/loadtest.md", "docs/training.md"];
+    let said: Vec<(&str, String)> = documents
+        .iter()
+        .flat_map(|document| {
+            said(document)
+                .into_iter()
+                .map(|command| (*document, command))
+        })
+        .collect();
+    for (document, command) in &said {
+        let known = COMMANDS
+            .iter()
+            .any(|(where_, text, _)| where_ == document && text == command);
+        assert!(known, "{document} says {command:?}: how is it tried?");
+    }
+    for (document, command, _) in COMMANDS {
+        let there = said
+            .iter()
+            .any(|(where_, text)| where_ == document && text == command);
+        assert!(there, "{document} does not say {command:?} any more");
+    }
+}
+
+/// A folder to work in with a home of its own, and a daemon that answers in it.
+struct Place {
+    folder: tempfile::TempDir,
+    model: PathBuf,
+    address: String,
+    daemon: Child,
+}
+
+impl Place {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        let model = std::env::var("LLAMAHOME_TEST_MODEL").expect("cargo sets LLAMAHOME_TEST_MODEL");
+        let model = std::fs::canonicalize(model).unwrap();
+        let text = "The sea was calm that morning, and the boats lay at their moorings. Nobody spoke of the storm.\n";
+        std::fs::write(path.join("text.txt"), text.repeat(130)).unwrap();
+        std::fs::create_dir_all(path.join("bin")).unwrap();
+        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_llamahome"), path.join("bin/llamahome"))
+            .unwrap();
+        let own = Path::new(env!("CARGO_MANIFEST_DIR")).join(".config");
+        std::os::unix::fs::symlink(own, path.join(".config")).unwrap();
+        let mut pull = in_folder(path, env!("CARGO_BIN_EXE_llamahome"));
+        pull.arg("pull")
+            .arg(&model)
+            .args(["--as", "smollm2", "--link"]);
+        assert!(pull.status().unwrap().success());
+        let mut serve = in_folder(path, env!("CARGO_BIN_EXE_llamahome"));
+        serve.args(["serve", "--model", "smollm2", "--port", "0"]);
+        let mut daemon = serve
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let address = listening(&mut daemon);
+        Place {
+            folder,
+            model,
+            address,
+            daemon,
+        }
+    }
+
+    /// Runs a line of a shell; what it printed, and whether it went well.
+    fn run(&self, line: &str) -> (bool, String) {
+        let line = line
+            .replace("127.0.0.1:8085", &self.address)
+            .replace("$MODEL", &self.model.display().to_string())
+            .replace("$SMALL", SMALL)
+            .replace("$FEW", FEW);
+        let mut shell = in_folder(self.folder.path(), "bash");
+        let ran = shell
+            .args(["-euo", "pipefail", "-c", &line])
+            .output()
+            .unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (ran.status.success(), text(&ran.stdout) + &text(&ran.stderr))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = self.daemon.kill();
+        let _ = self.daemon.wait();
+    }
+}
+
+/// A program in a clean home; short answers, for what is tried is the command.
+fn in_folder(folder: &Path, program: &str) -> Command {
+    let mut command = Command::new(program);
+    let ours =
+        std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("LLAMAHOME_"));
+    for (name, _) in ours {
+        command.env_remove(name);
+    }
+    let path = std::env::var("PATH").unwrap_or_default();
+    command
+        .current_dir(folder)
+        .env("PATH", format!("{}:{path}", folder.join("bin").display()))
+        .env("LLAMAHOME_HOME", folder.join("home"))
+        .env("LLAMAHOME_SAMPLING__MAX_TOKENS", "8")
+        .stdin(Stdio::null());
+    command
+}
+
+/// Waits for the address that a daemon says it is at.
+fn listening(daemon: &mut Child) -> String {
+    let out: Box<dyn Read + Send> = Box::new(daemon.stdout.take().unwrap());
+    let err: Box<dyn Read + Send> = Box::new(daemon.stderr.take().unwrap());
+    let (send, lines) = std::sync::mpsc::channel();
+    for stream in [out, err] {
+        let send = send.clone();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                let _ = send.send(line);
+            }
+        });
+    }
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(120) {
+        let Ok(line) = lines.recv_timeout(Duration::from_secs(120)) else {
+            break;
+        };
+        if let Some(at) = line.find("127.0.0.1:") {
+            let rest = &line[at..];
+            let end = rest.find(|c: char| !(c.is_ascii_digit() || c == '.' || c == ':'));
+            return rest[..end.unwrap_or(rest.len())].to_owned();
+        }
+    }
+    panic!("the daemon does not say where it listens");
+}
+
+#[test]
+fn what_the_documents_say_to_type_works() {
+    let place = Place::new();
+    let mut failed = Vec::new();
+    for (document, command, how) in COMMANDS {
+        let line = match how {
+            Run => command,
+            As(line) => line,
+            Elsewhere(why) => {
+                println!("{document}: {command}: {why}");
+                continue;
+            }
+        };
+        let began = Instant::now();
+        let (good, told) = place.run(line);
+        println!(
+            "{document}: {line}: {good}, {:.1} s",
+            began.elapsed().as_secs_f64()
+        );
+        if !good {
+            failed.push(format!("{document}: {line}\n{told}"));
+        }
+    }
+    assert!(failed.is_empty(), "{}", failed.join("\n\n"));
+}
