@@ -5,7 +5,7 @@ Everything is unpacked once into a cache folder outside the clone ($LLAMAHOME_LI
 $XDG_CACHE_HOME/llamahome, else ~/.cache/llamahome) and linked from .deps/ in the clone, where
 .cargo/config.toml points. A libtorch of your own is used as it is: set LIBTORCH to its folder, or
 LIBTORCH_USE_PYTORCH=1 to take the one of the PyTorch that `python3` imports. With --clients, the clients that
-tests talk to the daemon with are installed there, too. With --page, what the tests of the web page drive: a Chromium
+tests talk to the daemon with are installed there, too, and Prometheus' promtool (the one of the PATH, else Debian's). With --page, what the tests of the web page drive: a Chromium
 (that of LLAMAHOME_BROWSER or of the PATH, else Debian's, which is installed if this may) and axe-core.
 """
 
@@ -229,21 +229,21 @@ def node_package(name, version):
     return kept_once(f"{name}-node-{version}", installed) / name
 
 
-def browser():
-    """A Chromium that is installed, or Debian's."""
-    own = os.environ.get("LLAMAHOME_BROWSER")
-    if own:
-        return Path(own)
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+def debians(names, own, package, what):
+    """A program that is installed, or Debian's."""
+    chosen = own and os.environ.get(own)
+    if chosen:
+        return Path(chosen)
+    found = next(filter(None, map(shutil.which, names)), None)
     if found:
         return Path(found)
     if shutil.which("apt-get") is None or os.geteuid() != 0:
-        fail("the tests of the web page need Chromium or Chrome: install one, or set LLAMAHOME_BROWSER to its program")
-    say("installing Debian's chromium for the tests of the web page")
-    for command in (["update"], ["install", "--yes", "--no-install-recommends", "chromium"]):
+        fail(f"the tests need {what}: install one" + (f", or set {own} to its program" if own else ""))
+    say(f"installing Debian's {package} for the tests")
+    for command in (["update"], ["install", "--yes", "--no-install-recommends", package]):
         if subprocess.run(["apt-get", "-qq", *command], stdout=subprocess.DEVNULL).returncode != 0:
             fail(f"apt-get {' '.join(command)} failed")
-    return Path(shutil.which("chromium") or fail("apt-get installed no chromium"))
+    return Path(shutil.which(names[0]) or fail(f"apt-get installed no {names[0]}"))
 
 
 def link(name, target):
@@ -263,6 +263,7 @@ if __name__ == "__main__":
         for name, requirement in CLIENTS.items():
             link(f"{name}-python", python_client(name, requirement))
         link("openai-node", node_package("openai", OPENAI_NODE))
+        link("promtool", debians(["promtool"], None, "prometheus", "promtool, which is part of Prometheus"))
     if "--page" in sys.argv[1:]:
-        link("browser", browser())
+        link("browser", debians(BROWSERS, "LLAMAHOME_BROWSER", "chromium", "Chromium or Chrome"))
         link("axe.js", node_package("axe-core", AXE) / "axe.min.js")

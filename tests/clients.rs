@@ -15,7 +15,7 @@ use futures_util::StreamExt;
 use llamahome::store::{Catalog, Home, Library};
 
 mod support;
-use support::{CONTEXT, Daemon, FakeSource, LETTER_A, Setup};
+use support::{CONTEXT, Call, Daemon, FakeSource, LETTER_A, Setup};
 
 fn client(daemon: &Daemon) -> Client<OpenAIConfig> {
     let base = format!("http://{}/v1", daemon.address);
@@ -259,6 +259,35 @@ fn what_openapi_json_says_holds_under_thousands_of_made_up_requests() {
     let daemon = Daemon::start(Setup::fake(source).key("right"));
     let url = format!("http://{}", daemon.address);
     run("schemathesis", "description.py", &[&url, "right"]);
+}
+
+#[test]
+#[ignore = "needs promtool, which `make test` installs"]
+fn promtool_accepts_the_metrics_and_the_alerts() {
+    let daemon = daemon();
+    daemon
+        .block_on(client(&daemon).chat().create(chat("a")))
+        .unwrap();
+    let call = Call::new(daemon.address, "GET", "/metrics");
+    let metrics = call.header("Authorization", "Bearer right").send();
+    assert_eq!(metrics.status, 200);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), &metrics.body).unwrap();
+    let promtool = clients().join("promtool");
+    let mut check = Command::new(&promtool);
+    check
+        .args(["check", "metrics"])
+        .stdin(std::fs::File::open(file.path()).unwrap());
+    let mut rules = Command::new(&promtool);
+    rules.args([
+        "check",
+        "rules",
+        concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/alerts.yml"),
+    ]);
+    for command in [&mut check, &mut rules] {
+        let told = command.output().unwrap();
+        assert!(told.status.success(), "{command:?}: {told:?}");
+    }
 }
 
 /// The tokenizer of the tests' model as transformers reads one.

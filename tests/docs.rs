@@ -107,6 +107,16 @@ const COMMANDS: &[(&str, &str, How)] = &[
     ("README.md", "llamahome config show --origin", Run),
     ("README.md", "llamahome doctor", Run),
     (
+        "docs/chat.md",
+        "llamahome",
+        As("echo 'Say hello.' | llamahome"),
+    ),
+    (
+        "docs/chat.md",
+        "llamahome chat smollm2 --kv-policy h2o --kv-budget 256",
+        As("echo 'Say hello.' | llamahome chat smollm2 --kv-policy h2o --kv-budget 256"),
+    ),
+    (
         "docs/loadtest.md",
         "llamahome loadtest http://127.0.0.1:8085 --rate 2 --duration 60s --ignore-eos --slo ttft_p99=1s",
         As(
@@ -227,7 +237,12 @@ fn said(document: &str) -> Vec<String> {
 
 #[test]
 fn every_command_of_the_documents_is_listed_and_nothing_else() {
-    let documents = ["README.md", "docs/loadtest.md", "docs/training.md"];
+    let documents = [
+        "README.md",
+        "docs/chat.md",
+        "docs/loadtest.md",
+        "docs/training.md",
+    ];
     let said: Vec<(&str, String)> = documents
         .iter()
         .flat_map(|document| {
