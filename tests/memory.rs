@@ -17,7 +17,7 @@ use llamahome::sched::{Forward, OfPrompt, Standing};
 use llamahome::store::Checkpoint;
 use llamahome::telemetry::Metrics;
 use llamahome::units::ByteSize;
-use support::{FakeSource, RealModels};
+use support::FakeSource;
 
 /// How often each of two models comes and goes.
 const CYCLES: usize = 20;
@@ -159,10 +159,91 @@ async fn memory_goes_back_to_the_system() {
     come_and_go(Arc::new(Same(tiny(folder.path())))).await;
 }
 
+/// The program itself: in a test's process threads are begun before the allocator is told how many arenas it may have.
+struct Program(std::process::Child, std::net::SocketAddr);
+
+impl Program {
+    /// Serves the tests' model as `a`, in two replicas, and as `b`; the budget holds two replicas of one of them.
+    fn serve(home: &std::path::Path) -> Self {
+        let model = std::env::var("LLAMAHOME_TEST_MODEL").expect("cargo sets LLAMAHOME_TEST_MODEL");
+        let bytes = std::fs::metadata(&model).unwrap().len();
+        let program = |args: &[&str]| {
+            let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_llamahome"));
+            command.args(args).env("LLAMAHOME_HOME", home);
+            command
+        };
+        for name in ["a", "b"] {
+            let pull = program(&["pull", &model, "--as", name, "--link", "--quiet"]).status();
+            assert!(pull.unwrap().success());
+        }
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = free.local_addr().unwrap();
+        drop(free);
+        let memory = format!("runtime.memory={}B", bytes / 2 * 3);
+        let port = address.port().to_string();
+        let serve = ["serve", "--quiet", "--port", &port, "--set", &memory];
+        let serve = [&serve[..], &["--set", "runtime.models=a replicas=2"]].concat();
+        let started = Program(program(&serve).spawn().unwrap(), address);
+        let patience = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        while std::net::TcpStream::connect(address).is_err() {
+            assert!(std::time::Instant::now() < patience, "it does not listen");
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        started
+    }
+
+    fn post(&self, path: &str, body: serde_json::Value) -> support::Reply {
+        support::Call::json(self.1, path, &body).send()
+    }
+
+    fn ask(&self, model: &str, first: u32) {
+        let prompt: Vec<u32> = (first..first + 40).collect();
+        let body = serde_json::json!({"model": model, "prompt": prompt, "max_tokens": 4, "ignore_eos": true});
+        let reply = self.post("/v1/completions", body);
+        assert_eq!(reply.status, 200, "{}", reply.body);
+    }
+
+    fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+        let kilobytes = line.unwrap().split_whitespace().nth(1).unwrap();
+        kilobytes.parse::<u64>().unwrap() * 1024
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Takes some minutes: `cargo test --test memory -- --ignored`.
-#[actix::test]
+#[test]
 #[ignore = "loads the real model eighty times"]
-async fn memory_of_the_real_model_goes_back_to_the_system() {
-    let models = RealModels::default();
-    come_and_go(Arc::new(Same(move || models.open("smollm2").unwrap()))).await;
+fn memory_of_the_program_goes_back_to_the_system() {
+    let home = tempfile::tempdir().unwrap();
+    let program = Program::serve(home.path());
+    let mut after = Vec::new();
+    for _ in 0..CYCLES {
+        for model in ["a", "b"] {
+            std::thread::scope(|scope| {
+                for n in 0..ASKING {
+                    let program = &program;
+                    scope.spawn(move || program.ask(model, n as u32));
+                }
+            });
+        }
+        for (gone, next) in [("b", "a"), ("a", "b")] {
+            let path = format!("/v1/models/{gone}/unload");
+            let reply = program.post(&path, serde_json::json!({}));
+            assert_eq!(reply.status, 200, "{}", reply.body);
+            program.ask(next, 1);
+        }
+        after.push(program.resident());
+    }
+    println!("resident after each cycle, MB: {:?}", in_mb(&after));
+    let (first, last) = (after[0], middle(&after[CYCLES - 5..]));
+    let change = (last as f64 - first as f64).abs() / first as f64;
+    assert!(change < 0.05, "{first} became {last}");
 }

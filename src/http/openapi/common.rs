@@ -6,6 +6,7 @@ use super::schema::{
     Object, all, any_of, at_least, count, flag, integer, list, map, measure, number, one_of,
     or_null, text, whole,
 };
+use crate::http::wire::fields::set;
 use crate::http::wire::limits::{MAX_CHOICES, MAX_TOP};
 use crate::kv::PolicyKind;
 
@@ -85,7 +86,8 @@ pub(super) fn kv() -> Value {
     if let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) {
         // The one field of it that is a list when it is left out, and so is never null.
         let mut pins = all(span);
-        pins["description"] = "spans [start, end) of positions that are never evicted".into();
+        let about = "spans [start, end) of positions that are never evicted";
+        set(&mut pins, "description", about);
         properties.insert("pins".to_owned(), pins);
     }
     schema

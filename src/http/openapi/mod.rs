@@ -20,6 +20,7 @@ use self::operations::{Operation, Told, operation, segment};
 use self::schema::{Object, named};
 use super::routes::{Needs, ROUTES};
 use super::wire::Dialect;
+use super::wire::fields::set;
 
 /// The document, written once.
 static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| Bytes::from(document().to_string()));
@@ -105,7 +106,7 @@ fn described(path: &str, needs: Needs, found: Operation) -> Value {
     let mut responses = Map::new();
     let mut told = json!({ "description": found.summary });
     if let Some(content) = content(found.told) {
-        told["content"] = content;
+        set(&mut told, "content", content);
     }
     responses.insert(found.status.to_owned(), told);
     if !matches!(found.told, Told::Nothing) || found.body.is_some() {
@@ -124,13 +125,15 @@ fn described(path: &str, needs: Needs, found: Operation) -> Value {
         "security": security(needs),
     });
     if needs == Needs::Manage {
-        described["description"] = "Needs a key of the scope `manage`.".into();
+        let about = "Needs a key of the scope `manage`.";
+        set(&mut described, "description", about);
     }
     if let Some(body) = found.body {
-        described["requestBody"] = json!({
+        let body = json!({
             "required": true,
             "content": { "application/json": { "schema": named(body) } },
         });
+        set(&mut described, "requestBody", body);
     }
     described
 }
@@ -151,7 +154,7 @@ fn content(told: Told) -> Option<Value> {
     let events = json!({ "schema": event.schema() });
     let with = |name: &str, kind: &str, each: &Value| {
         let mut content = json(name);
-        content[kind] = each.clone();
+        set(&mut content, kind, each.clone());
         content
     };
     Some(match told {

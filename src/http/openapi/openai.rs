@@ -9,6 +9,7 @@ use super::schema::{
     Object, above_zero, all, any_of, at_least, count, flag, list, map, named, number, one_of,
     or_null, text, whole,
 };
+use crate::http::wire::fields::set;
 use crate::http::wire::limits::{MAX_CHOICES, MAX_INPUTS, MAX_MESSAGES, MAX_TOOLS};
 use crate::sample::MAX_STOPS;
 
@@ -53,15 +54,12 @@ fn parts(kind: &str) -> Value {
 
 fn message() -> Value {
     let roles = ["system", "developer", "user", "assistant", "tool"];
-    let function = Object::new().must("name", text(), "").may(
-        "arguments",
-        any_of([map(), json!({"type": "string", "pattern": "^\\{\\}$"})]),
-        "an object, or one in a string",
-    );
-    let mut function = function.schema();
     // Arguments that are null are no object.
-    function["properties"]["arguments"] =
-        any_of([map(), json!({"type": "string", "pattern": "^\\{\\}$"})]);
+    let arguments = any_of([map(), json!({ "type": "string", "pattern": "^\\{\\}$" })]);
+    let function = Object::new()
+        .must("name", text(), "")
+        .can("arguments", arguments, "an object, or one in a string")
+        .schema();
     let call = Object::new().must("function", function, "");
     Object::new()
         .must("role", one_of(&roles), "")
@@ -397,7 +395,7 @@ fn tokenize() -> Value {
 
 fn detokenize() -> Value {
     let mut ids = ids();
-    ids["minItems"] = json!(0);
+    set(&mut ids, "minItems", 0);
     Object::new()
         .may("model", text(), "")
         .must("tokens", ids, "ids, below the size of the vocabulary")

@@ -127,6 +127,12 @@ impl Object {
         self.add(name, or_null(schema), about)
     }
 
+    /// A field that may be left out, and is not `null`.
+    #[must_use]
+    pub(super) fn can(self, name: &str, schema: Value, about: &str) -> Self {
+        self.add(name, schema, about)
+    }
+
     /// A keyword beside the fields.
     #[must_use]
     pub(super) fn rule(mut self, keyword: &str, value: Value) -> Self {

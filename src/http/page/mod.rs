@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn every_file_that_is_named_is_carried_and_every_other_way_in_is_used() {
-        let mut reached = vec!["index.html".to_owned()];
+        let mut reached = vec!["index.html".to_owned(), "docs.html".to_owned()];
         let mut at = 0;
         while let Some(name) = reached.get(at).cloned() {
             let found = ASSETS.iter().find(|(asset, _)| asset.name == name);
