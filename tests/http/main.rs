@@ -9,6 +9,7 @@ mod faults;
 mod limits;
 mod models;
 mod ollama;
+mod openapi;
 mod page;
 mod prompts;
 mod real;

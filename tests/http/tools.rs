@@ -165,7 +165,7 @@ fn what_is_wrong_with_tools_is_named() {
         (
             one(json!({"name": "a b"})),
             "invalid_value",
-            "tools#/0/function/name",
+            "tools[0].function.name",
         ),
         (
             one(json!({"name": "f", "parameters": {"type": "array"}})),

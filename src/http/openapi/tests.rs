@@ -29,19 +29,13 @@ fn every_route_is_described_and_nothing_else() {
 }
 
 #[test]
-fn every_name_that_is_referred_to_is_defined_and_every_schema_is_one() {
+fn every_name_that_is_referred_to_is_defined_and_used() {
     let document = document();
     let mut named = BTreeSet::new();
     references(&document, &mut named);
     let schemas = document["components"]["schemas"].as_object().unwrap();
     let defined: BTreeSet<String> = schemas.keys().cloned().collect();
     assert_eq!(named, defined, "used, and defined");
-    for (name, schema) in schemas {
-        // A reference is to the whole document, so it has to be there to be followed.
-        let mut whole = schema.clone();
-        whole["components"] = document["components"].clone();
-        jsonschema::draft202012::new(&whole).unwrap_or_else(|error| panic!("{name}: {error}"));
-    }
 }
 
 fn references(value: &Value, found: &mut BTreeSet<String>) {
