@@ -1,12 +1,11 @@
 //! Anthropic's API.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::common::{model_and_kv, session, urgency};
-use super::schema::{
-    Object, above_zero, all, any_of, at_least, count, flag, integer, list, map, named, number,
-    one_of, or_null, text, whole,
+use super::common::{
+    drawing, function_name, model_and_kept, needs_tools, stops, top_k, turn, urgency, words,
 };
+use super::schema::{Object, all, at_least, count, flag, list, map, named, one_of, or_null, text};
 use crate::http::wire::limits::{MAX_MESSAGES, MAX_TOOLS};
 
 /// The shapes, by name.
@@ -20,13 +19,6 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
         ("Message", told()),
         ("Counted", counted.schema()),
     ]
-}
-
-fn words() -> Value {
-    let block = Object::new()
-        .must("type", one_of(&["text"]), "")
-        .must("text", text(), "");
-    any_of([text(), all(block.schema())])
 }
 
 fn message() -> Value {
@@ -45,10 +37,9 @@ fn message() -> Value {
 }
 
 fn tool() -> Value {
-    let name = json!({ "type": "string", "pattern": "^[A-Za-z0-9_.:/-]{1,64}$" });
     Object::new()
         .may("type", one_of(&["custom"]), "")
-        .must("name", name, "")
+        .must("name", function_name(), "")
         .may("description", text(), "")
         .must("input_schema", map(), "")
         .schema()
@@ -61,7 +52,7 @@ pub(super) fn talk() -> Object {
         .may("name", text(), "of the tool")
         .may("disable_parallel_tool_use", flag(), "");
     let thinking = Object::new().must("type", one_of(&["adaptive", "disabled"]), "");
-    Object::new()
+    let fields = Object::new()
         .may(
             "model",
             text(),
@@ -83,16 +74,12 @@ pub(super) fn talk() -> Object {
             choice.schema(),
             "whether and which of them; needs tools",
         )
-        .needs(
-            "tool_choice",
-            "tools",
-            json!({ "type": "array", "minItems": 1 }),
-        )
         .may(
             "thinking",
             thinking.schema(),
             "whether it thinks before it answers",
-        )
+        );
+    needs_tools(fields, "tool_choice")
 }
 
 /// The body of `/v1/messages`.
@@ -104,28 +91,18 @@ pub(super) fn create() -> Object {
         .may("format", format.schema(), "")
         .rule("additionalProperties", false.into());
     talk()
-        .and(model_and_kv())
+        .and(model_and_kept())
+        .and(drawing())
         .and(urgency())
+        .and(turn())
         .must("max_tokens", at_least(1), "the longest answer")
-        .may(
-            "stop_sequences",
-            list(text(), 0, crate::sample::MAX_STOPS),
-            "texts that end an answer",
-        )
+        .may("stop_sequences", stops(), "texts that end an answer")
         .may(
             "stream",
             flag(),
             "the answer in pieces, as server-sent events",
         )
-        .may("temperature", number(0.0, 2.0), "")
-        .may("top_k", whole(-1, u32::MAX.into()), "")
-        .may("top_p", above_zero(1.0), "")
-        .may("seed", integer(), "fixes the draws")
-        .may(
-            "session",
-            session(),
-            "the conversation that this is a turn of",
-        )
+        .may("top_k", top_k(), "")
         .may("output_config", config.schema(), "what the answer keeps to")
         .may("metadata", map(), "taken and not used")
 }

@@ -3,12 +3,13 @@
 use serde_json::{Value, json};
 
 use super::schema::{
-    Object, all, any_of, at_least, count, flag, integer, list, map, measure, number, one_of,
-    or_null, text, whole,
+    Object, above_zero, all, any_of, at_least, count, flag, integer, list, map, measure, named,
+    number, one_of, or_null, text, whole,
 };
 use crate::http::wire::fields::set;
-use crate::http::wire::limits::{MAX_CHOICES, MAX_TOP};
+use crate::http::wire::limits::{MAX_CHOICES, MAX_TOOLS, MAX_TOP};
 use crate::kv::PolicyKind;
+use crate::sample::MAX_STOPS;
 
 /// The largest number that all readers of JSON agree on.
 pub(super) const MOST: i64 = (1 << 53) - 1;
@@ -113,17 +114,12 @@ pub(super) fn urgency() -> Object {
         )
 }
 
-/// Which model, its cache, and how long it is kept.
-pub(super) fn model_and_kv() -> Object {
+/// The cache of a request, and how long its model is kept.
+pub(super) fn kept() -> Object {
     Object::new()
         .may(
-            "model",
-            text(),
-            "a name of GET /v1/models; the default one if left out",
-        )
-        .may(
             "kv",
-            super::schema::named("KvChoice"),
+            named("KvChoice"),
             "how this request's cache is bounded",
         )
         .may(
@@ -131,6 +127,86 @@ pub(super) fn model_and_kv() -> Object {
             keep_alive(),
             "how long the model is kept after the answer",
         )
+}
+
+/// The same, and which model.
+pub(super) fn model_and_kept() -> Object {
+    kept().may(
+        "model",
+        text(),
+        "a name of GET /v1/models; the default one if left out",
+    )
+}
+
+/// A text, or parts of text.
+pub(super) fn words() -> Value {
+    let part = Object::new()
+        .must("type", one_of(&["text"]), "")
+        .must("text", text(), "");
+    any_of([text(), all(part.schema())])
+}
+
+/// Texts that end an answer.
+pub(super) fn stops() -> Value {
+    list(text(), 0, MAX_STOPS)
+}
+
+/// How many tokens are drawn from.
+pub(super) fn top_k() -> Value {
+    whole(-1, u32::MAX.into())
+}
+
+/// The name of a function.
+pub(super) fn function_name() -> Value {
+    json!({ "type": "string", "pattern": "^[A-Za-z0-9_.:/-]{1,64}$" })
+}
+
+/// `name` is about tools, of which there has to be one.
+pub(super) fn needs_tools(fields: Object, name: &str) -> Object {
+    let some = json!({ "type": "array", "minItems": 1 });
+    fields.needs(name, "tools", some)
+}
+
+/// Functions that a chat may call, as OpenAI and Ollama say it.
+pub(super) fn tools() -> Object {
+    let fields = Object::new()
+        .may(
+            "tools",
+            list(named("Tool"), 0, MAX_TOOLS),
+            "functions that may be called",
+        )
+        .may(
+            "tool_choice",
+            named("ToolChoice"),
+            "which of them; needs tools",
+        )
+        .may(
+            "parallel_tool_calls",
+            flag(),
+            "whether several may be called at once; needs tools",
+        );
+    needs_tools(needs_tools(fields, "tool_choice"), "parallel_tool_calls")
+}
+
+/// Log-probabilities of a chat's tokens.
+pub(super) fn chat_logprobs() -> Object {
+    Object::new()
+        .may("logprobs", flag(), "whether log-probabilities are told")
+        .may(
+            "top_logprobs",
+            alternatives(),
+            "of how many alternatives; needs logprobs",
+        )
+        .needs("top_logprobs", "logprobs", json!({ "const": true }))
+}
+
+/// The conversation that a request is a turn of.
+pub(super) fn turn() -> Object {
+    Object::new().may(
+        "session",
+        session(),
+        "the conversation that this is a turn of",
+    )
 }
 
 /// The name of a session.
@@ -148,7 +224,7 @@ pub(super) fn drawing() -> Object {
         )
         .may(
             "top_p",
-            super::schema::above_zero(1.0),
+            above_zero(1.0),
             "the share of probability that is drawn from",
         )
         .may("seed", integer(), "fixes the draws")

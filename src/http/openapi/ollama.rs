@@ -2,16 +2,17 @@
 
 use serde_json::{Value, json};
 
-use super::common::{alternatives, keep_alive, session, urgency};
-use super::schema::{
-    Object, above_zero, all, any_of, at_least, count, flag, integer, list, map, measure, named,
-    number, one_of, text, whole,
+use super::common::{
+    chat_logprobs, drawing, keep_alive, kept, stops, texts, tools, top_k, turn, urgency,
 };
-use crate::http::wire::limits::{MAX_INPUTS, MAX_MESSAGES, MAX_TOOLS};
+use super::schema::{
+    Object, above_zero, all, any_of, at_least, count, flag, list, map, measure, named, number,
+    one_of, text, unsaid, unsaid_or, whole,
+};
+use crate::http::wire::limits::{MAX_INPUTS, MAX_MESSAGES};
 
 /// The shapes, by name.
 pub(super) fn schemas() -> Vec<(&'static str, Value)> {
-    let model = |fields: Object| fields.schema();
     let models = Object::new().must("models", all(map()), "");
     vec![
         ("OllamaOptions", options().schema()),
@@ -22,17 +23,19 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
         ("EmbedOneRequest", embed_one().schema()),
         (
             "ShowRequest",
-            model(named_model().may("verbose", flag(), "")),
+            named_model().may("verbose", flag(), "").schema(),
         ),
         (
             "PullRequest",
-            model(named_model().may(
-                "stream",
-                flag(),
-                "progress as lines of JSON (it is if left out)",
-            )),
+            named_model()
+                .may(
+                    "stream",
+                    flag(),
+                    "progress as lines of JSON (it is if left out)",
+                )
+                .schema(),
         ),
-        ("DeleteRequest", model(named_model())),
+        ("DeleteRequest", named_model().schema()),
         ("CopyRequest", copy()),
         ("Generated", answer().must("response", text(), "").schema()),
         ("OllamaAnswer", answer().must("message", map(), "").schema()),
@@ -65,14 +68,8 @@ fn either_model() -> Object {
 
 /// What `options` may say.
 pub(super) fn options() -> Object {
-    Object::new()
-        .may(
-            "temperature",
-            number(0.0, 2.0),
-            "0 takes the most probable token",
-        )
-        .may("top_k", whole(-1, u32::MAX.into()), "")
-        .may("top_p", above_zero(1.0), "")
+    drawing()
+        .may("top_k", top_k(), "")
         .may("min_p", number(0.0, 1.0), "")
         .may("repeat_penalty", above_zero(2.0), "")
         .may("presence_penalty", number(-2.0, 2.0), "")
@@ -82,10 +79,9 @@ pub(super) fn options() -> Object {
             whole(-1, 1 << 16),
             "how many tokens a penalty looks back; -1 for all",
         )
-        .may("seed", integer(), "fixes the draws")
         .may(
             "stop",
-            any_of([text(), list(text(), 0, crate::sample::MAX_STOPS)]),
+            any_of([text(), stops()]),
             "texts that end an answer",
         )
         .may(
@@ -117,7 +113,10 @@ fn message() -> Value {
 fn shared() -> Object {
     let format = any_of([map(), json!({ "type": "string", "enum": ["json", ""] })]);
     either_model()
+        .and(kept())
         .and(urgency())
+        .and(turn())
+        .and(chat_logprobs())
         .may(
             "stream",
             flag(),
@@ -134,27 +133,9 @@ fn shared() -> Object {
             format,
             "what the answer keeps to: \"json\" or a schema",
         )
-        .may("logprobs", flag(), "")
-        .may("top_logprobs", alternatives(), "needs logprobs")
-        .may(
-            "kv",
-            named("KvChoice"),
-            "how this request's cache is bounded",
-        )
-        .may(
-            "keep_alive",
-            keep_alive(),
-            "how long the model is kept after the answer",
-        )
-        .may(
-            "session",
-            session(),
-            "the conversation that this is a turn of",
-        )
-        .needs("top_logprobs", "logprobs", json!({ "const": true }))
         .either(
-            json!({ "properties": { "session": { "type": "null" } } }),
-            json!({ "properties": { "options": { "properties": { "num_ctx": { "type": "null" } } } } }),
+            unsaid("session"),
+            json!({ "properties": { "options": unsaid("num_ctx") } }),
         )
 }
 
@@ -164,41 +145,16 @@ pub(super) fn generate() -> Object {
         .may("prompt", text(), "none loads the model")
         .may("system", text(), "not with raw")
         .may("raw", flag(), "the prompt as it is, without the template")
-        .either(
-            json!({ "properties": { "raw": { "enum": [false, null] } } }),
-            json!({ "properties": { "system": { "enum": ["", null] } } }),
-        )
+        .either(unsaid_or("raw", false), unsaid_or("system", ""))
 }
 
 /// The body of `/api/chat`.
 pub(super) fn chat() -> Object {
-    shared()
-        .may(
-            "messages",
-            list(named("OllamaMessage"), 0, MAX_MESSAGES),
-            "none loads the model",
-        )
-        .may(
-            "tools",
-            list(named("Tool"), 0, MAX_TOOLS),
-            "functions that may be called",
-        )
-        .may(
-            "tool_choice",
-            named("ToolChoice"),
-            "which of them; needs tools",
-        )
-        .may("parallel_tool_calls", flag(), "needs tools")
-        .needs(
-            "tool_choice",
-            "tools",
-            json!({ "type": "array", "minItems": 1 }),
-        )
-        .needs(
-            "parallel_tool_calls",
-            "tools",
-            json!({ "type": "array", "minItems": 1 }),
-        )
+    shared().and(tools()).may(
+        "messages",
+        list(named("OllamaMessage"), 0, MAX_MESSAGES),
+        "none loads the model",
+    )
 }
 
 fn embedding() -> Object {
@@ -213,11 +169,7 @@ fn embedding() -> Object {
 
 /// The body of `/api/embed`.
 pub(super) fn embed() -> Object {
-    embedding().must(
-        "input",
-        super::common::texts(MAX_INPUTS),
-        "a text, or several",
-    )
+    embedding().must("input", texts(MAX_INPUTS), "a text, or several")
 }
 
 /// The body of `/api/embeddings`.

@@ -3,15 +3,15 @@
 use serde_json::{Value, json};
 
 use super::common::{
-    alternatives, choices, drawing, ids, model_and_kv, prompts, session, texts, urgency,
+    alternatives, chat_logprobs, choices, drawing, function_name, ids, model_and_kept, needs_tools,
+    prompts, stops, texts, tools, top_k, turn, urgency, words,
 };
 use super::schema::{
     Object, above_zero, all, any_of, at_least, count, flag, list, map, named, number, one_of,
-    or_null, text, whole,
+    or_null, text, unsaid, unsaid_or,
 };
 use crate::http::wire::fields::set;
 use crate::http::wire::limits::{MAX_CHOICES, MAX_INPUTS, MAX_MESSAGES, MAX_TOOLS};
-use crate::sample::MAX_STOPS;
 
 /// The shapes, by name.
 pub(super) fn schemas() -> Vec<(&'static str, Value)> {
@@ -45,13 +45,6 @@ fn name() -> Value {
     json!({ "type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$" })
 }
 
-fn parts(kind: &str) -> Value {
-    let part = Object::new()
-        .must("type", one_of(&[kind]), "")
-        .must("text", text(), "");
-    all(part.schema())
-}
-
 fn message() -> Value {
     let roles = ["system", "developer", "user", "assistant", "tool"];
     // Arguments that are null are no object.
@@ -63,7 +56,7 @@ fn message() -> Value {
     let call = Object::new().must("function", function, "");
     Object::new()
         .must("role", one_of(&roles), "")
-        .may("content", any_of([text(), parts("text")]), "")
+        .may("content", words(), "")
         .may("name", text(), "")
         .may(
             "tool_call_id",
@@ -112,9 +105,8 @@ fn structured_outputs() -> Value {
 }
 
 fn tool() -> Value {
-    let name = json!({ "type": "string", "pattern": "^[A-Za-z0-9_.:/-]{1,64}$" });
     let function = Object::new()
-        .must("name", name, "")
+        .must("name", function_name(), "")
         .may("description", text(), "")
         .may("parameters", map(), "the schema of its arguments")
         .may("strict", flag(), "")
@@ -143,9 +135,10 @@ fn shared() -> Object {
         flag(),
         "whether a last chunk has the counts",
     );
-    model_and_kv()
+    model_and_kept()
         .and(drawing())
         .and(urgency())
+        .and(turn())
         .may("max_tokens", at_least(0), "the longest answer")
         .may(
             "max_completion_tokens",
@@ -156,12 +149,12 @@ fn shared() -> Object {
         .may("n", choices(), "choices of each prompt; 1 in a session")
         .may(
             "stop",
-            any_of([text(), list(text(), 0, MAX_STOPS)]),
+            any_of([text(), stops()]),
             "texts that end an answer",
         )
         .may(
             "top_k",
-            whole(-1, u32::MAX.into()),
+            top_k(),
             "how many tokens are drawn from; 0 or -1 for all",
         )
         .may(
@@ -190,11 +183,6 @@ fn shared() -> Object {
             "whether ids are told beside text",
         )
         .may(
-            "session",
-            session(),
-            "the conversation that this is a turn of",
-        )
-        .may(
             "response_format",
             named("ResponseFormat"),
             "what the answer keeps to",
@@ -213,20 +201,7 @@ fn shared() -> Object {
         )
         .may("guided_grammar", text(), "an older name")
         .needs("stream_options", "stream", json!({ "const": true }))
-        .either(
-            unsaid("session"),
-            json!({ "properties": { "n": { "enum": [1, null] } } }),
-        )
-}
-
-/// Where a field is left out.
-fn unsaid(name: &str) -> Value {
-    json!({ "properties": { name: { "type": "null" } } })
-}
-
-/// Tools, at least one.
-fn some_tools() -> Value {
-    json!({ "type": "array", "minItems": 1 })
+        .either(unsaid("session"), unsaid_or("n", 1))
 }
 
 fn biases() -> Value {
@@ -242,35 +217,13 @@ pub(super) fn chat() -> Object {
             list(named("ChatMessage"), 1, MAX_MESSAGES),
             "what was said, the newest last",
         )
-        .may("logprobs", flag(), "whether log-probabilities are told")
-        .may(
-            "top_logprobs",
-            alternatives(),
-            "of how many alternatives; needs logprobs",
-        )
+        .and(chat_logprobs())
         .may(
             "chat_template_kwargs",
             map(),
             "what the template is told beside",
         )
-        .may(
-            "tools",
-            list(named("Tool"), 0, MAX_TOOLS),
-            "functions that may be called",
-        )
-        .may(
-            "tool_choice",
-            named("ToolChoice"),
-            "which of them; needs tools",
-        )
-        .may(
-            "parallel_tool_calls",
-            flag(),
-            "whether several may be called at once; needs tools",
-        )
-        .needs("top_logprobs", "logprobs", json!({ "const": true }))
-        .needs("tool_choice", "tools", some_tools())
-        .needs("parallel_tool_calls", "tools", some_tools())
+        .and(tools())
 }
 
 /// The body of `/v1/completions`.
@@ -293,14 +246,8 @@ pub(super) fn completion() -> Object {
             flag(),
             "whether the prompt is told before its answer",
         )
-        .either(
-            unsaid("session"),
-            json!({ "properties": { "echo": { "enum": [false, null] } } }),
-        )
-        .either(
-            one.clone(),
-            json!({ "properties": { "n": { "enum": [1, null] } } }),
-        )
+        .either(unsaid("session"), unsaid_or("echo", false))
+        .either(one.clone(), unsaid_or("n", 1))
         .either(one, unsaid("session"))
 }
 
@@ -341,7 +288,7 @@ pub(super) fn response() -> Object {
     let text_of = Object::new()
         .may("format", format, "")
         .rule("additionalProperties", false.into());
-    model_and_kv()
+    let fields = model_and_kept()
         .and(drawing())
         .and(urgency())
         .must("input", input, "a text of the user, or items")
@@ -371,12 +318,11 @@ pub(super) fn response() -> Object {
         )
         .may("tool_choice", any_of([text(), map()]), "which of them")
         .may("parallel_tool_calls", flag(), "")
-        .needs("tool_choice", "tools", some_tools())
-        .needs("parallel_tool_calls", "tools", some_tools())
         .may("metadata", map(), "repeated in the answer")
         .may("user", text(), "taken and not used")
         .may("safety_identifier", text(), "taken and not used")
-        .may("prompt_cache_key", text(), "taken and not used")
+        .may("prompt_cache_key", text(), "taken and not used");
+    needs_tools(needs_tools(fields, "tool_choice"), "parallel_tool_calls")
 }
 
 fn tokenize() -> Value {

@@ -4,15 +4,15 @@ use serde_json::{Value, json};
 
 use super::common::listing;
 use super::openai::deleted;
-use super::schema::{Object, all, count, flag, map, measure, or_null, text};
+use super::schema::{Object, all, count, flag, map, measure, named, one_of, or_null, text};
 
 /// The shapes, by name.
 pub(super) fn schemas() -> Vec<(&'static str, Value)> {
     vec![
         ("Model", model()),
-        ("Models", listing(super::schema::named("Model"))),
+        ("Models", listing(named("Model"))),
         ("ModelState", state()),
-        ("ModelStates", listing(super::schema::named("ModelState"))),
+        ("ModelStates", listing(named("ModelState"))),
         ("Session", session()),
         ("Sessions", listing(map())),
         ("SessionDeleted", deleted("session.deleted", "name")),
@@ -35,7 +35,7 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
 fn model() -> Value {
     Object::new()
         .must("id", text(), "")
-        .must("object", super::schema::one_of(&["model"]), "")
+        .must("object", one_of(&["model"]), "")
         .must("created", count(), "")
         .must("owned_by", text(), "")
         .must(

@@ -77,6 +77,16 @@ pub(super) fn named(name: &str) -> Value {
     json!({ "$ref": format!("#/components/schemas/{name}") })
 }
 
+/// Where a field is left out.
+pub(super) fn unsaid(name: &str) -> Value {
+    json!({ "properties": { name: { "type": "null" } } })
+}
+
+/// Where a field is left out, or says no more than that.
+pub(super) fn unsaid_or(name: &str, nothing: impl Into<Value>) -> Value {
+    json!({ "properties": { name: { "enum": [nothing.into(), null] } } })
+}
+
 /// The same, or `null`.
 pub(super) fn or_null(mut schema: Value) -> Value {
     let Some(map) = schema.as_object_mut() else {
@@ -154,7 +164,7 @@ impl Object {
     #[must_use]
     pub(super) fn needs(self, name: &str, other: &str, schema: Value) -> Self {
         let there = json!({ "properties": { other: schema }, "required": [other] });
-        self.either(json!({ "properties": { name: { "type": "null" } } }), there)
+        self.either(unsaid(name), there)
     }
 
     /// One of two conditions holds.

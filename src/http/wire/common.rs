@@ -10,7 +10,7 @@ use crate::kv::KvChoice;
 use crate::runtime::KeepAlive;
 use crate::sample::RawSampling;
 
-use super::fields::{strings, wrong};
+use super::fields::{strings, whole, wrong};
 use super::limits::MAX_CHOICES;
 use super::{ApiError, Fields, Format, Tools};
 
@@ -178,9 +178,11 @@ pub(in crate::http) fn seed(fields: &mut Fields) -> Result<Option<u64>, ApiError
     let Some(value) = fields.take("seed") else {
         return Ok(None);
     };
-    let seed = value
-        .as_u64()
-        .or_else(|| value.as_i64().map(|seed| seed as u64));
+    let bits = |seed: i128| {
+        let signed = || i64::try_from(seed).map(|seed| seed as u64);
+        u64::try_from(seed).or_else(|_| signed()).ok()
+    };
+    let seed = whole(&value).and_then(bits);
     seed.map(Some)
         .ok_or_else(|| wrong("seed", &value, "a whole number"))
 }

@@ -37,6 +37,10 @@ impl Fields {
     pub(in crate::http) fn take(&mut self, name: &str) -> Option<Value> {
         #[cfg(test)]
         TAKEN.with_borrow_mut(|taken| taken.insert(name.to_owned()));
+        self.remove(name)
+    }
+
+    fn remove(&mut self, name: &str) -> Option<Value> {
         self.0.shift_remove(name).filter(|value| !value.is_null())
     }
 
@@ -80,7 +84,8 @@ impl Fields {
     }
 
     pub(in crate::http) fn integer(&mut self, name: &'static str) -> Result<Option<i64>, ApiError> {
-        self.read(name, "a whole number", whole)
+        let integer = |value: &Value| i64::try_from(whole(value)?).ok();
+        self.read(name, "a whole number", integer)
     }
 
     pub(in crate::http) fn count(&mut self, name: &'static str) -> Result<Option<usize>, ApiError> {
@@ -109,7 +114,7 @@ impl Fields {
         hint: &str,
         harmless: impl Fn(&Value) -> bool,
     ) -> Result<(), ApiError> {
-        match self.0.shift_remove(name).filter(|value| !value.is_null()) {
+        match self.remove(name) {
             Some(value) if !harmless(&value) => Err(ApiError::unsupported(name, hint)),
             _ => Ok(()),
         }
@@ -155,12 +160,15 @@ pub(in crate::http) fn taken<T>(
 }
 
 /// A whole number. As in JSON Schema `1.0` is one: some clients have no other numbers.
-fn whole(value: &Value) -> Option<i64> {
+pub(in crate::http) fn whole(value: &Value) -> Option<i128> {
     /// From here on not every whole number is a float.
     const EXACT: f64 = (1_u64 << 53) as f64;
     let float =
-        |number: f64| (number.fract() == 0.0 && number.abs() < EXACT).then_some(number as i64);
-    value.as_i64().or_else(|| float(value.as_f64()?))
+        |number: f64| (number.fract() == 0.0 && number.abs() < EXACT).then_some(number as i128);
+    let signed = value.as_i64().map(i128::from);
+    signed
+        .or_else(|| value.as_u64().map(i128::from))
+        .or_else(|| float(value.as_f64()?))
 }
 
 /// Token ids of a list; the whole list or an error that says which is none.
@@ -238,10 +246,15 @@ mod tests {
         assert_eq!(parse().string("e").unwrap(), None);
         let mut fields = parse();
         assert_eq!(fields.count("f").unwrap(), Some(1));
-        let mut whole = Fields::parse(br#"{"a": 3.0, "b": -2.0, "c": 1e300, "d": [7.0]}"#).unwrap();
+        let mut whole = Fields::parse(
+            br#"{"a": 3.0, "b": -2.0, "c": 1e300, "d": [7.0],
+                "e": 18446744073709551615}"#,
+        )
+        .unwrap();
         assert_eq!(whole.count("a").unwrap(), Some(3));
         assert_eq!(whole.integer("b").unwrap(), Some(-2));
         assert!(whole.count("c").is_err());
+        assert_eq!(whole.count("e").unwrap(), Some(usize::MAX));
         assert_eq!(whole.ids("d").unwrap(), Some(vec![7]));
         assert_eq!(fields.left(), ["a", "b", "c", "d"]);
     }
