@@ -154,30 +154,41 @@ async fn typed(host: &Host, runtime: &Runtime, conversation: &mut Conversation) 
         };
         let fenced = line.trim_start().starts_with(FENCE);
         let text = unfenced(&line);
-        let mut done = match text.strip_prefix('/').filter(|_| !fenced) {
+        let step = match text.strip_prefix('/').filter(|_| !fenced) {
             _ if text.is_empty() => Ok(Step::Next),
-            Some(command) => slash(command, host, runtime, conversation).await,
+            Some(command) => slash(command, host, runtime, conversation, &mut signals).await,
             None => Ok(Step::Ask(text.to_owned())),
         };
-        if let Ok(Step::Ask(question)) = &done {
-            done = conversation.ask(question, &mut signals).await.map(|turn| {
-                note(host, &turn);
-                let told = !host.quiet() && !matches!(turn, Turn::Stopped(_));
-                if let Some(moved) = conversation.moved().filter(|_| told) {
-                    aside(&format!("({moved})"));
-                }
-                Step::Next
-            });
-        }
-        match done {
-            Ok(Step::Next | Step::Ask(_)) => {}
+        let done = match step {
+            Ok(Step::Next) => Ok(()),
             Ok(Step::Leave) => break,
+            Ok(Step::Ask(question)) => ask(&question, host, conversation, &mut signals).await,
+            Err(error) => Err(error),
+        };
+        match done {
+            Ok(()) => {}
             Err(error) if error.is::<Closed>() => return Err(error),
             Err(error) => eprintln!("{}", describe(&error)),
         }
     }
     lines.close();
     Ok(Exit::Done)
+}
+
+/// Answers a question, and says what became of the cache.
+async fn ask(
+    question: &str,
+    host: &Host,
+    conversation: &mut Conversation,
+    signals: &mut Signals,
+) -> Result<()> {
+    let turn = conversation.ask(question, signals).await?;
+    note(host, &turn);
+    let told = !host.quiet() && !matches!(turn, Turn::Stopped(_));
+    if let Some(moved) = conversation.moved().filter(|_| told) {
+        aside(&format!("({moved})"));
+    }
+    Ok(())
 }
 
 /// Says when an answer is not all that there was to say.
@@ -213,6 +224,7 @@ async fn slash(
     host: &Host,
     runtime: &Runtime,
     conversation: &mut Conversation,
+    signals: &mut Signals,
 ) -> Result<Step> {
     match commands::parse(text).map_err(anyhow::Error::msg)? {
         Slash::Exit => return Ok(Step::Leave),
@@ -246,7 +258,7 @@ async fn slash(
             Some(question) => return Ok(Step::Ask(question)),
             None => eprintln!("there is no question to ask again"),
         },
-        Slash::Monitor(times) => chat_monitor::watch(runtime, times).await?,
+        Slash::Monitor(times) => chat_monitor::watch(runtime, times, signals).await?,
         Slash::Stats => output::line(conversation.stats())?,
         Slash::Set(None) => output::text(&conversation.drawing.describe())?,
         Slash::Set(Some((key, value))) => conversation.set(&key, &value)?,

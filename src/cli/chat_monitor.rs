@@ -5,21 +5,25 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::output::{self, size};
+use super::signals::Signals;
 use crate::runtime::{Runtime, ServedModel};
 use crate::telemetry::ResourceSample;
 
 /// Tokens of a model at one look, for the rate until the next.
 type Counted = Vec<(String, u64)>;
 
-/// Prints what there is to see, `times` times.
+/// Prints what there is to see, `times` times, or until a signal.
 ///
 /// # Errors
 /// When standard output is closed.
-pub(super) async fn watch(runtime: &Runtime, times: u32) -> Result<()> {
+pub(super) async fn watch(runtime: &Runtime, times: u32, signals: &mut Signals) -> Result<()> {
     let mut before = Counted::new();
     for time in 0..times {
         if time > 0 {
-            tokio::time::sleep(Duration::from_secs(1)).await;
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_secs(1)) => {}
+                _ = signals.next() => return Ok(()),
+            }
         }
         match runtime.newest_sample() {
             Some(sample) => output::line(machine(&sample))?,
