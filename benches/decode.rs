@@ -4,18 +4,18 @@
 //! full attention at the same depth; ratios travel between machines, tokens/s do not.
 
 use llamahome::kv::Policy;
-use llamahome::llama::{BenchSpec, Compute, Config, Llama, LlamaForward, bench, set_threads};
-use llamahome::store::Model;
+use llamahome::llama::{BenchSpec, bench};
+
+mod engine;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let path = std::env::var("LLAMAHOME_TEST_MODEL")?;
-    let config = Config::default();
-    let (threads, _) = set_threads(&config);
-    let model = Model::open(path.as_ref())?;
-    let compute = Compute::choose(config.dtype);
-    let llama = Llama::load(&model.checkpoint, compute, config.prefill_chunk, None)?;
-    let vocab = llama.config().vocab;
-    let mut forward = LlamaForward::new(llama);
+    let engine::Engine {
+        threads,
+        compute,
+        mut forward,
+        ..
+    } = engine::open()?;
+    let vocab = forward.model().config().vocab;
     println!("{} threads, {}", threads, compute.dtype_name());
     println!(
         "{:>6}  {:<24} {:>10}  {:>7}  {:>9}",

@@ -7,10 +7,11 @@ use std::time::Instant;
 
 use llamahome::ids::{SeqId, TokenId};
 use llamahome::kv::{Hybrid, Policy};
-use llamahome::llama::{Compute, Config, Llama, LlamaForward, set_threads};
+use llamahome::llama::LlamaForward;
 use llamahome::sample::SamplingParams;
 use llamahome::sched::{Forward, ForwardError, Open, Origin, Phase, Plan, Row, Want};
-use llamahome::store::Model;
+
+mod engine;
 
 const STEPS: usize = 48;
 
@@ -21,14 +22,12 @@ struct Case {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let path = std::env::var("LLAMAHOME_TEST_MODEL")?;
-    let config = Config::default();
-    let (threads, _) = set_threads(&config);
-    let model = Model::open(path.as_ref())?;
-    let compute = Compute::choose(config.dtype);
-    let llama = Llama::load(&model.checkpoint, compute, config.prefill_chunk, None)?;
-    let vocab = llama.config().vocab;
-    let mut forward = LlamaForward::new(llama);
+    let engine::Engine {
+        threads,
+        mut forward,
+        ..
+    } = engine::open()?;
+    let vocab = forward.model().config().vocab;
     println!("{threads} threads, medians of {STEPS} interleaved steps, milliseconds");
 
     // Scoring: the same number of slots, read with and without a score for each.

@@ -9,16 +9,15 @@ use std::time::Instant;
 
 use llamahome::ids::{RequestId, SeqId, TokenId};
 use llamahome::kv::Policy;
-use llamahome::llama::{Compute, Config as ModelConfig, Llama, LlamaForward, set_threads};
 use llamahome::load::Sorted;
 use llamahome::sample::SamplingParams;
 use llamahome::sched::{
     BatcherKind, Config, Event, Limits, OfPrompt, Phase, Request, Scheduler, Standing, Stepper,
 };
-use llamahome::store::Model;
 use serde_json::json;
 
-type Failed = Box<dyn std::error::Error>;
+mod engine;
+use engine::Failure as Failed;
 
 const ROUNDS: usize = 3;
 const STREAMS: usize = 16;
@@ -28,15 +27,15 @@ const TOKENS: usize = 128;
 const LONG: usize = 7000;
 
 fn main() -> Result<(), Failed> {
-    let path = std::env::var("LLAMAHOME_TEST_MODEL")?;
-    let config = ModelConfig::default();
-    let (threads, _) = set_threads(&config);
-    let model = Model::open(path.as_ref())?;
-    let compute = Compute::choose(config.dtype);
-    let llama = Llama::load(&model.checkpoint, compute, config.prefill_chunk, None)?;
+    let engine::Engine {
+        threads,
+        compute,
+        forward,
+        ..
+    } = engine::open()?;
     let mut engine = Engine {
-        vocab: llama.config().vocab,
-        stepper: Stepper::new(Box::new(LlamaForward::new(llama))),
+        vocab: forward.model().config().vocab,
+        stepper: Stepper::new(Box::new(forward)),
         salt: 0,
     };
     println!(

@@ -4,17 +4,16 @@
 //! one should lose next to nothing. Prints the ratio of the times, best of several turns each, and whether the tokens
 //! are the same.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use llamahome::ids::{RequestId, TokenId};
 use llamahome::kv::{Hybrid, Policy};
-use llamahome::llama::{Compute, Config as ModelConfig, Llama, LlamaForward, set_threads};
 use llamahome::sample::{Sampling, SamplingParams};
-use llamahome::sched::{
-    Config, Event, Limits, OfPrompt, Request, Scheduler, Speculate, Standing, Stepper, Usage,
-};
-use llamahome::store::Model;
+use llamahome::sched::{Config, OfPrompt, Request, Speculate, Standing, Stepper, Usage};
 use llamahome::text::Tokenizer;
+
+mod engine;
+use engine::Failure;
 
 const TURNS: usize = 4;
 
@@ -22,8 +21,6 @@ const PASSAGE: &str = "The harbour master kept three ledgers. The first listed e
 great storm of 1871, with its tonnage, its flag and the name of its captain. The second recorded debts: anchorage, \
 water, coal, and the fees of the pilot Anselm Brouwer, who was never paid on time. The third was locked, and nobody \
 but the harbour master's daughter knew that it held nothing except drawings of birds.";
-
-type Failure = Box<dyn std::error::Error>;
 
 struct Case {
     name: &'static str,
@@ -34,13 +31,13 @@ struct Case {
 }
 
 fn main() -> Result<(), Failure> {
-    let path = std::env::var("LLAMAHOME_TEST_MODEL")?;
-    let config = ModelConfig::default();
-    let (threads, _) = set_threads(&config);
-    let model = Model::open(path.as_ref())?;
-    let compute = Compute::choose(config.dtype);
-    let llama = Llama::load(&model.checkpoint, compute, config.prefill_chunk, None)?;
-    let mut stepper = Stepper::new(Box::new(LlamaForward::new(llama)));
+    let engine::Engine {
+        threads,
+        compute,
+        model,
+        forward,
+    } = engine::open()?;
+    let mut stepper = Stepper::new(Box::new(forward));
     println!(
         "{threads} threads, {}, best of {TURNS} turns each",
         compute.dtype_name()
@@ -120,16 +117,10 @@ fn answer(
     case: &Case,
     speculate: Speculate,
 ) -> Result<(Vec<TokenId>, Usage), Failure> {
-    let limits = Limits {
-        shape: stepper.kv_shape(),
-        total_bytes: 1 << 32,
-    };
     let config = Config {
         speculate,
         ..Config::default()
     };
-    let mut scheduler = Scheduler::new(config, limits);
-    scheduler.grant(limits.total_bytes);
     let sampling = match case.temperature {
         0.0 => Sampling::Greedy,
         temperature => Sampling::Random {
@@ -139,36 +130,21 @@ fn answer(
             min_p: 0.0,
         },
     };
-    scheduler.submit(
-        Request {
-            id: RequestId::random(),
-            prompt: tokenizer.encode_prompt(&case.prompt)?,
-            max_tokens: case.tokens,
-            stop_ids: Vec::new(),
-            sampling: SamplingParams {
-                sampling,
-                seed: 7,
-                ..SamplingParams::default()
-            },
-            policy: case.policy.clone(),
-            tenant: None,
-            session: None,
-            standing: Standing::default(),
-            of_prompt: OfPrompt::Nothing,
+    let request = Request {
+        id: RequestId::random(),
+        prompt: tokenizer.encode_prompt(&case.prompt)?,
+        max_tokens: case.tokens,
+        stop_ids: Vec::new(),
+        sampling: SamplingParams {
+            sampling,
+            seed: 7,
+            ..SamplingParams::default()
         },
-        Instant::now(),
-    )?;
-    let (mut tokens, mut used) = (Vec::new(), Usage::default());
-    while let Some(plan) = scheduler.plan(Instant::now()) {
-        let drawn = stepper.step(&plan, None)?;
-        for (_, event) in scheduler.commit(drawn, Instant::now()) {
-            match event {
-                Event::Prompt(_) | Event::States(..) => {}
-                Event::Token { token, .. } => tokens.push(token),
-                Event::Finished { usage, .. } => used = usage,
-                Event::Failed(failure) => return Err(failure.into()),
-            }
-        }
-    }
-    Ok((tokens, used))
+        policy: case.policy.clone(),
+        tenant: None,
+        session: None,
+        standing: Standing::default(),
+        of_prompt: OfPrompt::Nothing,
+    };
+    engine::answer(stepper, config, request)
 }

@@ -8,19 +8,16 @@ use std::time::{Duration, Instant};
 
 use llamahome::ids::RequestId;
 use llamahome::kv::Policy;
-use llamahome::llama::{Compute, Config as ModelConfig, Llama, LlamaForward, set_threads};
 use llamahome::sample::{Constraint, Grammars, Sampling, SamplingParams, Shape};
-use llamahome::sched::{
-    Config, Event, Limits, OfPrompt, Request, Scheduler, Standing, Stepper, Usage,
-};
-use llamahome::store::Model;
+use llamahome::sched::{Config, OfPrompt, Request, Standing, Stepper};
 use llamahome::text::{Thinking, Tokenizer};
 use serde_json::{Value, json};
 
+mod engine;
+use engine::Failure;
+
 const TURNS: u64 = 6;
 const TOKENS: usize = 160;
-
-type Failure = Box<dyn std::error::Error>;
 
 /// Forms with nesting, choices, references, bounds and patterns.
 fn forms() -> Vec<(&'static str, Value)> {
@@ -49,13 +46,13 @@ fn forms() -> Vec<(&'static str, Value)> {
 }
 
 fn main() -> Result<(), Failure> {
-    let path = std::env::var("LLAMAHOME_TEST_MODEL")?;
-    let config = ModelConfig::default();
-    let (threads, _) = set_threads(&config);
-    let model = Model::open(path.as_ref())?;
-    let compute = Compute::choose(config.dtype);
-    let llama = Llama::load(&model.checkpoint, compute, config.prefill_chunk, None)?;
-    let mut stepper = Stepper::new(Box::new(LlamaForward::new(llama)));
+    let engine::Engine {
+        threads,
+        compute,
+        model,
+        forward,
+    } = engine::open()?;
+    let mut stepper = Stepper::new(Box::new(forward));
     let grammars = Grammars::new(model.tokenizer.clone(), model.eos.clone());
     println!(
         "{threads} threads, {}, {TURNS} turns each",
@@ -104,12 +101,6 @@ fn token_time(
     seed: u64,
     constraint: Option<Constraint>,
 ) -> Result<f64, Failure> {
-    let limits = Limits {
-        shape: stepper.kv_shape(),
-        total_bytes: 1 << 32,
-    };
-    let mut scheduler = Scheduler::new(Config::default(), limits);
-    scheduler.grant(limits.total_bytes);
     let sampling = SamplingParams {
         sampling: Sampling::Random {
             temperature: 1.0,
@@ -121,33 +112,19 @@ fn token_time(
         constraint,
         ..SamplingParams::default()
     };
-    scheduler.submit(
-        Request {
-            id: RequestId::random(),
-            prompt: tokenizer.encode_prompt("Describe a house and who lives in it as JSON.\n")?,
-            max_tokens: TOKENS,
-            stop_ids: Vec::new(),
-            sampling,
-            policy: Policy::full(),
-            tenant: None,
-            session: None,
-            standing: Standing::default(),
-            of_prompt: OfPrompt::Nothing,
-        },
-        Instant::now(),
-    )?;
-    let (mut tokens, mut used) = (0_usize, Usage::default());
-    while let Some(plan) = scheduler.plan(Instant::now()) {
-        let drawn = stepper.step(&plan, None)?;
-        for (_, event) in scheduler.commit(drawn, Instant::now()) {
-            match event {
-                Event::Prompt(_) | Event::States(..) => {}
-                Event::Token { .. } => tokens += 1,
-                Event::Finished { usage, .. } => used = usage,
-                Event::Failed(failure) => return Err(failure.into()),
-            }
-        }
-    }
+    let request = Request {
+        id: RequestId::random(),
+        prompt: tokenizer.encode_prompt("Describe a house and who lives in it as JSON.\n")?,
+        max_tokens: TOKENS,
+        stop_ids: Vec::new(),
+        sampling,
+        policy: Policy::full(),
+        tenant: None,
+        session: None,
+        standing: Standing::default(),
+        of_prompt: OfPrompt::Nothing,
+    };
+    let (tokens, used) = engine::answer(stepper, Config::default(), request)?;
     let took: Duration = used.total.saturating_sub(used.first_token);
-    Ok(took.as_secs_f64() / tokens.saturating_sub(1).max(1) as f64)
+    Ok(took.as_secs_f64() / tokens.len().saturating_sub(1).max(1) as f64)
 }
