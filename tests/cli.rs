@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+mod support;
+
 const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A home folder and the way to run the program in it.
@@ -34,18 +36,9 @@ impl Home {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_llamahome"));
-        let ours = std::env::vars_os().filter(|(name, _)| {
-            let name = name.to_string_lossy();
-            name.starts_with("LLAMAHOME_") || name.starts_with("XDG_")
-        });
-        for (name, _) in ours {
-            command.env_remove(name);
-        }
+        let mut command = support::in_home(support::PROGRAM, self.0.path());
         command
             .args(args)
-            .current_dir(self.0.path())
-            .env("LLAMAHOME_HOME", self.0.path())
             .env("LLAMAHOME_SAMPLING__TEMPERATURE", "0")
             .env("LLAMAHOME_RUNTIME__DRAIN_TIMEOUT", "170s")
             // On a machine that is busy with other tests, more threads wait for the one that has no cpu.
@@ -98,10 +91,7 @@ fn alone() -> MutexGuard<'static, ()> {
 }
 
 fn test_model() -> String {
-    let path = std::env::var("LLAMAHOME_TEST_MODEL").expect(
-        "LLAMAHOME_TEST_MODEL is not set: run `make test`, which fetches the model and sets it",
-    );
-    std::fs::canonicalize(path).unwrap().display().to_string()
+    support::test_model().display().to_string()
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -561,27 +551,19 @@ impl Daemon {
     /// With these variables, too.
     fn start_with(home: &Home, variables: &[(&str, &str)]) -> Daemon {
         let args = ["serve", "--port", "0", "--model", "smollm2", "--json"];
-        let child = home
+        let mut child = home
             .command(&args)
             .envs(variables.iter().copied())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let note = home.0.path().join("run/daemon.json");
-        let mut daemon = Daemon {
-            child,
-            address: String::new(),
-        };
+        let address = support::listening(&mut child, home.0.path()).to_string();
+        let mut daemon = Daemon { child, address };
         let started = Instant::now();
-        while daemon.address.is_empty() || !daemon.get("/ready").starts_with("HTTP/1.1 200") {
+        while !daemon.get("/ready").starts_with("HTTP/1.1 200") {
             assert!(started.elapsed() < PATIENCE, "it never became ready");
             assert_eq!(daemon.child.try_wait().unwrap(), None, "it ended by itself");
-            if let Ok(text) = std::fs::read_to_string(&note) {
-                let note: Value = serde_json::from_str(&text).unwrap();
-                assert_eq!(note["pid"], daemon.child.id());
-                daemon.address = note["address"].as_str().unwrap().to_owned();
-            }
             std::thread::sleep(Duration::from_millis(50));
         }
         daemon

@@ -3,12 +3,15 @@
 //! Each command of the documents has a line in [`COMMANDS`], and each line there is in a document: as it stands, or as it is
 //! run here, shorter or with a name where the document has a placeholder.
 
-use std::io::{BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Instant;
+
+mod support;
 
 use How::{As, Elsewhere, Run};
+use support::{PROGRAM, Served, in_home, install, test_model};
 
 /// How a command is tried.
 enum How {
@@ -268,112 +271,44 @@ fn every_command_of_the_documents_is_listed_and_nothing_else() {
 /// A folder to work in with a home of its own, and a daemon that answers in it.
 struct Place {
     folder: tempfile::TempDir,
-    model: PathBuf,
-    address: String,
-    daemon: Child,
+    daemon: Served,
 }
 
 impl Place {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path();
-        let model = std::env::var("LLAMAHOME_TEST_MODEL").expect("cargo sets LLAMAHOME_TEST_MODEL");
-        let model = std::fs::canonicalize(model).unwrap();
         let text = "The sea was calm that morning, and the boats lay at their moorings. Nobody spoke of the storm.\n";
         std::fs::write(path.join("text.txt"), text.repeat(130)).unwrap();
         std::fs::create_dir_all(path.join("bin")).unwrap();
-        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_llamahome"), path.join("bin/llamahome"))
-            .unwrap();
+        symlink(PROGRAM, path.join("bin/llamahome")).unwrap();
         let own = Path::new(env!("CARGO_MANIFEST_DIR")).join(".config");
-        std::os::unix::fs::symlink(own, path.join(".config")).unwrap();
-        let mut pull = in_folder(path, env!("CARGO_BIN_EXE_llamahome"));
-        pull.arg("pull")
-            .arg(&model)
-            .args(["--as", "smollm2", "--link"]);
-        assert!(pull.status().unwrap().success());
-        let mut serve = in_folder(path, env!("CARGO_BIN_EXE_llamahome"));
-        serve.args(["serve", "--model", "smollm2", "--port", "0"]);
-        let mut daemon = serve
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let address = listening(&mut daemon);
-        Place {
-            folder,
-            model,
-            address,
-            daemon,
-        }
+        symlink(own, path.join(".config")).unwrap();
+        install(path, "smollm2");
+        let daemon = Served::start(path, &["--model", "smollm2"]);
+        Place { folder, daemon }
     }
 
     /// Runs a line of a shell; what it printed, and whether it went well.
     fn run(&self, line: &str) -> (bool, String) {
         let line = line
-            .replace("127.0.0.1:8085", &self.address)
-            .replace("$MODEL", &self.model.display().to_string())
+            .replace("127.0.0.1:8085", &self.daemon.address.to_string())
+            .replace("$MODEL", &test_model().display().to_string())
             .replace("$SMALL", SMALL)
             .replace("$FEW", FEW);
-        let mut shell = in_folder(self.folder.path(), "bash");
-        let ran = shell
-            .args(["-euo", "pipefail", "-c", &line])
-            .output()
-            .unwrap();
+        let path = std::env::var("PATH").unwrap_or_default();
+        let path = format!("{}:{path}", self.folder.path().join("bin").display());
+        let mut shell = in_home("bash", self.folder.path());
+        // Short answers, for what is tried is the command.
+        shell
+            .env("PATH", path)
+            .env("LLAMAHOME_SAMPLING__MAX_TOKENS", "8")
+            .stdin(Stdio::null());
+        let ran = shell.args(["-euo", "pipefail", "-c", &line]).output();
+        let ran = ran.unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         (ran.status.success(), text(&ran.stdout) + &text(&ran.stderr))
     }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _ = self.daemon.kill();
-        let _ = self.daemon.wait();
-    }
-}
-
-/// A program in a clean home; short answers, for what is tried is the command.
-fn in_folder(folder: &Path, program: &str) -> Command {
-    let mut command = Command::new(program);
-    let ours =
-        std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("LLAMAHOME_"));
-    for (name, _) in ours {
-        command.env_remove(name);
-    }
-    let path = std::env::var("PATH").unwrap_or_default();
-    command
-        .current_dir(folder)
-        .env("PATH", format!("{}:{path}", folder.join("bin").display()))
-        .env("LLAMAHOME_HOME", folder.join("home"))
-        .env("LLAMAHOME_SAMPLING__MAX_TOKENS", "8")
-        .stdin(Stdio::null());
-    command
-}
-
-/// Waits for the address that a daemon says it is at.
-fn listening(daemon: &mut Child) -> String {
-    let out: Box<dyn Read + Send> = Box::new(daemon.stdout.take().unwrap());
-    let err: Box<dyn Read + Send> = Box::new(daemon.stderr.take().unwrap());
-    let (send, lines) = std::sync::mpsc::channel();
-    for stream in [out, err] {
-        let send = send.clone();
-        std::thread::spawn(move || {
-            for line in BufReader::new(stream).lines().map_while(Result::ok) {
-                let _ = send.send(line);
-            }
-        });
-    }
-    let began = Instant::now();
-    while began.elapsed() < Duration::from_secs(120) {
-        let Ok(line) = lines.recv_timeout(Duration::from_secs(120)) else {
-            break;
-        };
-        if let Some(at) = line.find("127.0.0.1:") {
-            let rest = &line[at..];
-            let end = rest.find(|c: char| !(c.is_ascii_digit() || c == '.' || c == ':'));
-            return rest[..end.unwrap_or(rest.len())].to_owned();
-        }
-    }
-    panic!("the daemon does not say where it listens");
 }
 
 #[test]

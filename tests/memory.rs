@@ -17,7 +17,7 @@ use llamahome::sched::{Forward, OfPrompt, Standing};
 use llamahome::store::Checkpoint;
 use llamahome::telemetry::Metrics;
 use llamahome::units::ByteSize;
-use support::FakeSource;
+use support::{FakeSource, Served};
 
 /// How often each of two models comes and goes.
 const CYCLES: usize = 20;
@@ -72,8 +72,13 @@ fn tiny(folder: &std::path::Path) -> impl Fn() -> Opened + Send + Sync + use<> {
 
 /// Bytes of memory that the process holds, pages of files left out: the system takes those back by itself.
 fn resident() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("RssAnon:"));
+    held("self", "RssAnon:")
+}
+
+/// Bytes of one kind that a process holds.
+fn held(process: &str, kind: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with(kind));
     let kilobytes = line.unwrap().split_whitespace().nth(1).unwrap();
     kilobytes.parse::<u64>().unwrap() * 1024
 }
@@ -160,40 +165,23 @@ async fn memory_goes_back_to_the_system() {
 }
 
 /// The program itself: in a test's process threads are begun before the allocator is told how many arenas it may have.
-struct Program(std::process::Child, std::net::SocketAddr);
+struct Program(Served);
 
 impl Program {
     /// Serves the tests' model as `a`, in two replicas, and as `b`; the budget holds two replicas of one of them.
     fn serve(home: &std::path::Path) -> Self {
-        let model = std::env::var("LLAMAHOME_TEST_MODEL").expect("cargo sets LLAMAHOME_TEST_MODEL");
-        let bytes = std::fs::metadata(&model).unwrap().len();
-        let program = |args: &[&str]| {
-            let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_llamahome"));
-            command.args(args).env("LLAMAHOME_HOME", home);
-            command
-        };
+        let bytes = std::fs::metadata(support::test_model()).unwrap().len();
         for name in ["a", "b"] {
-            let pull = program(&["pull", &model, "--as", name, "--link", "--quiet"]).status();
-            assert!(pull.unwrap().success());
+            support::install(home, name);
         }
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = free.local_addr().unwrap();
-        drop(free);
         let memory = format!("runtime.memory={}B", bytes / 2 * 3);
-        let port = address.port().to_string();
-        let serve = ["serve", "--quiet", "--port", &port, "--set", &memory];
-        let serve = [&serve[..], &["--set", "runtime.models=a replicas=2"]].concat();
-        let started = Program(program(&serve).spawn().unwrap(), address);
-        let patience = std::time::Instant::now() + std::time::Duration::from_secs(60);
-        while std::net::TcpStream::connect(address).is_err() {
-            assert!(std::time::Instant::now() < patience, "it does not listen");
-            std::thread::sleep(std::time::Duration::from_millis(50));
-        }
-        started
+        let models = "runtime.models=a replicas=2";
+        let serve = ["--set", &memory, "--set", models];
+        Program(Served::start(home, &serve))
     }
 
     fn post(&self, path: &str, body: serde_json::Value) -> support::Reply {
-        support::Call::json(self.1, path, &body).send()
+        support::Call::json(self.0.address, path, &body).send()
     }
 
     fn ask(&self, model: &str, first: u32) {
@@ -201,20 +189,6 @@ impl Program {
         let body = serde_json::json!({"model": model, "prompt": prompt, "max_tokens": 4, "ignore_eos": true});
         let reply = self.post("/v1/completions", body);
         assert_eq!(reply.status, 200, "{}", reply.body);
-    }
-
-    fn resident(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
-        let kilobytes = line.unwrap().split_whitespace().nth(1).unwrap();
-        kilobytes.parse::<u64>().unwrap() * 1024
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 
@@ -240,7 +214,7 @@ fn memory_of_the_program_goes_back_to_the_system() {
             assert_eq!(reply.status, 200, "{}", reply.body);
             program.ask(next, 1);
         }
-        after.push(program.resident());
+        after.push(held(&program.0.process.id().to_string(), "VmRSS:"));
     }
     println!("resident after each cycle, MB: {:?}", in_mb(&after));
     let (first, last) = (after[0], middle(&after[CYCLES - 5..]));

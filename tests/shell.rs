@@ -2,12 +2,14 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use tempfile::TempDir;
+
+mod support;
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -45,10 +47,11 @@ impl Terminal {
         };
         rustix::termios::tcsetwinsize(&master, size).unwrap();
         // `setsid --ctty` makes it the terminal that signals of its keys come from.
-        let mut command = Command::new("setsid");
-        command.args(["--ctty", "--wait", env!("CARGO_BIN_EXE_llamahome")]);
-        let child = in_home(&mut command, home)
+        let mut command = support::in_home("setsid", home.path());
+        let child = command
+            .args(["--ctty", "--wait", support::PROGRAM])
             .env("TERM", "xterm")
+            .env("LLAMAHOME_SAMPLING__TEMPERATURE", "0")
             .args(args)
             .stdin(Stdio::from(side()))
             .stdout(Stdio::from(side()))
@@ -82,9 +85,41 @@ impl Terminal {
         self.keys.write_all(keys.as_bytes()).unwrap();
     }
 
+    /// How often the editor has begun to read, and how often it has ended: it asks for pastes in brackets while it reads.
+    fn reads(&self) -> (usize, usize) {
+        let seen = self.seen.lock().unwrap();
+        let count = |sign: &[u8]| {
+            seen.windows(sign.len())
+                .filter(|part| *part == sign)
+                .count()
+        };
+        (count(b"\x1b[?2004h"), count(b"\x1b[?2004l"))
+    }
+
+    /// Waits until the editor reads: what is typed before may be lost, as on any terminal.
+    fn ready(&self) {
+        self.until("the prompt", |(begun, ended)| begun > ended);
+    }
+
+    /// Presses what ends the reading, and waits until it has.
+    fn end_with(&mut self, keys: &str) {
+        let (_, before) = self.reads();
+        self.press(keys);
+        self.until("the end of the line", |(_, ended)| ended > before);
+    }
+
+    fn until(&self, what: &str, reached: impl Fn((usize, usize)) -> bool) {
+        let began = Instant::now();
+        while !reached(self.reads()) {
+            assert!(began.elapsed() < PATIENCE, "{what} never came");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     fn enter(&mut self, line: &str) {
+        self.ready();
         self.press(line);
-        self.press("\r");
+        self.end_with("\r");
     }
 
     /// Waits until `text` is shown behind what was waited for before; returns all that was shown up to its end.
@@ -144,29 +179,10 @@ fn plain(text: &str) -> String {
     out
 }
 
-fn in_home<'a>(command: &'a mut Command, home: &TempDir) -> &'a mut Command {
-    let ours =
-        std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("LLAMAHOME_"));
-    for (name, _) in ours {
-        command.env_remove(name);
-    }
-    command
-        .current_dir(home.path())
-        .env("LLAMAHOME_HOME", home.path())
-        .env("LLAMAHOME_SAMPLING__TEMPERATURE", "0")
-}
-
 /// A home in which the tests' model is installed as `smollm2`.
 fn home() -> TempDir {
     let home = tempfile::tempdir().unwrap();
-    let file = std::env::var("LLAMAHOME_TEST_MODEL").expect("cargo sets LLAMAHOME_TEST_MODEL");
-    let file = std::fs::canonicalize(file).unwrap();
-    let mut pull = Command::new(env!("CARGO_BIN_EXE_llamahome"));
-    pull.arg("pull")
-        .arg(file)
-        .args(["--as", "smollm2", "--link"]);
-    let pulled = in_home(&mut pull, &home).output().unwrap();
-    assert!(pulled.status.success(), "{pulled:?}");
+    support::install(home.path(), "smollm2");
     home
 }
 
@@ -176,16 +192,21 @@ fn commands_are_completed_texts_have_several_lines_and_ctrl_c_ends_an_answer_onl
     let mut terminal = Terminal::open(&home, &[]);
     terminal.wait("/help lists what can be typed");
 
+    terminal.ready();
     terminal.press("/sess\t");
     terminal.wait("/sessions");
-    terminal.enter("");
+    terminal.end_with("\r");
     terminal.wait("there is no session yet");
 
     terminal.enter("/set max_tokens 8");
-    terminal.enter("\"\"\"");
-    terminal.enter("Say A,");
-    terminal.enter("and B.");
-    terminal.enter("\"\"\"");
+    terminal.ready();
+    for line in ["\"\"\"", "Say A,", "and B."] {
+        terminal.press(line);
+        terminal.wait(line);
+        terminal.press("\r");
+    }
+    terminal.press("\"\"\"");
+    terminal.end_with("\r");
     terminal.wait("ended by max_tokens");
     terminal.enter("/undo");
     let forgotten = terminal.wait("and B.");
@@ -196,21 +217,23 @@ fn commands_are_completed_texts_have_several_lines_and_ctrl_c_ends_an_answer_onl
 
     terminal.enter("/set max_tokens 1500");
     terminal.enter("Write a long story about a lighthouse.");
-    // The answer has begun when there is more than the question and its line.
     terminal.wait("lighthouse.");
-    std::thread::sleep(Duration::from_secs(2));
+    // Of the answer.
+    terminal.wait(" the ");
     terminal.press("\u{3}");
     terminal.wait("(stopped)");
     // At the prompt it ends nothing either, but the line.
-    terminal.wait(">");
+    terminal.ready();
     terminal.press("not to be asked");
     terminal.wait("not to be asked");
-    terminal.press("\u{3}");
-    terminal.wait(">");
+    terminal.end_with("\u{3}");
     terminal.enter("/show");
     terminal.wait("a context of");
     terminal.enter("/monitor 2");
     terminal.wait("tokens/s");
+    terminal.enter("/monitor 3600");
+    terminal.wait("machine:");
+    terminal.press("\u{3}");
     terminal.enter("/bye");
     terminal.ends();
 }
@@ -245,6 +268,7 @@ fn the_cache_is_drawn_and_a_session_is_saved_and_loaded_by_another_process() {
     later.wait("going on after 2 messages");
     later.enter("/sessions");
     later.wait("trip");
+    later.ready();
     later.press("\u{4}");
     later.ends();
 }

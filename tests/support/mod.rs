@@ -3,12 +3,15 @@
 
 mod client;
 mod fake;
+mod program;
 mod training;
 
 #[allow(unused_imports, reason = "each test binary uses a part")]
 pub use client::{Call, Open, Reply};
 #[allow(unused_imports, reason = "each test binary uses a part")]
 pub use fake::{CONTEXT, FakeSource, LETTER_A, VOCAB};
+#[allow(unused_imports, reason = "each test binary uses a part")]
+pub use program::{PROGRAM, Served, in_home, install, listening, test_model};
 #[allow(unused_imports, reason = "each test binary uses a part")]
 pub use training::Place;
 
