@@ -39,7 +39,7 @@ const OWNERS: [(&str, &[&str]); 29] = [
     ("rustls", &["tls"]),
     ("tokenizers", &["text"]),
     ("minijinja", &["text"]),
-    ("memmap2", &["store"]),
+    ("memmap2", &["store", "kernels"]),
     ("safetensors", &["store"]),
     ("sysinfo", &["runtime", "cli"]),
     ("nvml_wrapper", &["runtime"]),

@@ -10,6 +10,9 @@ use std::ops::Range;
 /// Floats of a [`Line`].
 pub(super) const LINE_FLOATS: usize = 16;
 
+/// Bytes of a [`Line`].
+pub(super) const LINE_BYTES: usize = size_of::<Line>();
+
 /// 64 bytes on a cache line: 16 floats, or 16 pairs of `bf16`.
 #[derive(Debug, Clone, Copy, Default)]
 #[repr(C, align(64))]

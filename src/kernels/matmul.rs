@@ -214,30 +214,59 @@ fn by_panel(
     (cost, block): (usize, usize),
     work: impl Fn(Range<usize>, &mut Sums) + Sync,
 ) {
-    let panels: usize = weights.parts().iter().map(Panels::len).sum();
-    let parts = parts(panels, (LEAST / cost).max(1), pool.threads());
+    let parts = Parts {
+        panels: weights.panels(),
+        least: (LEAST / cost).max(1),
+        threads: pool.threads(),
+    };
     pool.run(parts.len(), |part| {
         let mut sums = [[0.0; ROWS]; WIDEST];
-        let Range { start, end } = parts[part].clone();
+        let Range { start, end } = parts.get(part);
         for start in (start..end).step_by(block) {
             work(start..start.saturating_add(block).min(end), &mut sums);
         }
     });
 }
 
-/// Splits `panels` for `threads` that claim parts one by one: long stretches of memory first, which are read fastest,
-/// then ever shorter ones down to `least`, so that all threads end together
+/// Panels split for threads that claim parts one by one: long stretches of memory first, which are read fastest, then ever
+/// shorter ones down to `least`, so that all threads end together
 /// (guided self-scheduling, <https://doi.org/10.1109/TC.1987.5009495>).
-fn parts(panels: usize, least: usize, threads: usize) -> Vec<Range<usize>> {
-    let mut parts = Vec::new();
-    let mut start = 0;
-    while start < panels {
-        let left = panels - start;
-        let end = start + (left / (2 * threads)).max(least).min(left);
-        parts.push(start..end);
-        start = end;
+#[derive(Clone, Copy)]
+struct Parts {
+    panels: usize,
+    least: usize,
+    threads: usize,
+}
+
+impl Parts {
+    fn len(self) -> usize {
+        self.iter().count()
     }
-    parts
+
+    /// Empty where there is none.
+    fn get(self, part: usize) -> Range<usize> {
+        self.iter().nth(part).unwrap_or_default()
+    }
+
+    fn iter(self) -> impl Iterator<Item = Range<usize>> {
+        let next = move |start: usize| {
+            let left = self.panels - start;
+            let end = start + (left / (2 * self.threads)).max(self.least).min(left);
+            (left > 0).then_some(start..end)
+        };
+        std::iter::successors(next(0), move |part| next(part.end))
+    }
+}
+
+/// Lets the threads of `pool` fetch what they will read of `weights`, to be multiplied with one row after what runs next,
+/// while they wait for it.
+pub fn expect(pool: &Pool, weights: &Matrix) {
+    let parts = Parts {
+        panels: weights.panels(),
+        least: 1,
+        threads: pool.threads(),
+    };
+    pool.expect(|thread| weights.stretch(parts.get(thread)));
 }
 
 /// Up to [`ROWS`] rows of weights, `first` and those after it.

@@ -12,8 +12,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
+mod ahead;
 #[cfg(test)]
 mod tests;
+
+use ahead::{Expected, Fetched};
 
 /// How long a thread looks for the next run before it sleeps: longer than the gaps inside of a step of many sequences, whose
 /// bookkeeping between two products takes some 200 microseconds. To wake it takes a tenth of a millisecond.
@@ -37,7 +40,7 @@ pub struct Pool {
     shared: Arc<Shared>,
     workers: Vec<Worker>,
     /// Held by the caller whose run it is.
-    caller: Mutex<()>,
+    caller: Mutex<Fetched>,
 }
 
 struct Worker {
@@ -56,6 +59,8 @@ struct Shared {
     next: Line<AtomicUsize>,
     /// Valid for those who have joined the run.
     job: AtomicPtr<Job<'static>>,
+    /// What each thread reads next, the caller's first.
+    expected: Vec<Line<Expected>>,
 }
 
 #[derive(Default)]
@@ -75,7 +80,10 @@ impl Pool {
     /// When the system starts no further thread.
     pub fn new(threads: usize) -> io::Result<Pool> {
         let mut pool = Pool {
-            shared: Arc::default(),
+            shared: Arc::new(Shared {
+                expected: (0..threads.max(1)).map(|_| Line::default()).collect(),
+                ..Shared::default()
+            }),
             workers: Vec::new(),
             caller: Mutex::default(),
         };
@@ -86,7 +94,7 @@ impl Pool {
                 .name(format!("compute-{index}"))
                 .spawn({
                     let sleeper = Arc::clone(&sleeper);
-                    move || shared.serve(&sleeper)
+                    move || shared.serve(index, &sleeper)
                 })?;
             pool.workers.push(Worker { sleeper, handle });
         }
@@ -114,8 +122,8 @@ impl Pool {
         if parts <= 1 || self.workers.is_empty() {
             (0..parts).for_each(|part| job.run(part));
         } else {
-            let _turn = self.caller.lock().unwrap_or_else(PoisonError::into_inner);
-            self.share(&job);
+            let mut turn = self.caller.lock().unwrap_or_else(PoisonError::into_inner);
+            self.share(&job, &mut turn);
         }
         let panic = job.panic.into_inner();
         if let Some(payload) = panic.unwrap_or_else(PoisonError::into_inner) {
@@ -123,8 +131,16 @@ impl Pool {
         }
     }
 
+    /// Says what each thread, by its number, is going to read after the next run or runs: it fetches some of that while it
+    /// waits.
+    pub(super) fn expect<'a>(&self, bytes: impl Fn(usize) -> &'a [u8]) {
+        for (thread, expected) in self.shared.expected.iter().enumerate() {
+            expected.0.set(bytes(thread));
+        }
+    }
+
     /// Runs `job` with the workers; nobody else may be in here.
-    fn share(&self, job: &Job<'_>) {
+    fn share(&self, job: &Job<'_>, fetched: &mut Fetched) {
         let shared = &*self.shared;
         let erased = std::ptr::from_ref(job).cast::<Job<'static>>();
         shared.job.store(erased.cast_mut(), Ordering::Relaxed);
@@ -142,7 +158,9 @@ impl Pool {
         let mut looks = 0;
         // Acquires what the parts of those who left have written.
         while shared.state.0.load(Ordering::Acquire) & JOINED != 0 {
-            pause(&mut looks);
+            if !shared.fetch(0, fetched) {
+                pause(&mut looks);
+            }
         }
     }
 }
@@ -160,9 +178,10 @@ impl Drop for Pool {
 
 impl Shared {
     /// Takes part in runs until the pool ends.
-    fn serve(&self, sleeper: &Sleeper) {
+    fn serve(&self, thread: usize, sleeper: &Sleeper) {
         let mut last = 0;
-        while let Some(run) = self.join(last, sleeper) {
+        let mut fetched = Fetched::default();
+        while let Some(run) = self.join(last, sleeper, || self.fetch(thread, &mut fetched)) {
             last = run;
             // SAFETY: the pointer was stored before the run was opened, and this thread joined while it was open, which
             // acquires that store. `share`, whose caller owns the job, waits for this thread to leave below, whether or
@@ -173,8 +192,19 @@ impl Shared {
         }
     }
 
-    /// Waits for a run after `last` and joins it; `None` when the pool ends.
-    fn join(&self, last: u64, sleeper: &Sleeper) -> Option<u64> {
+    /// Fetches some of what a thread reads next; false when there is nothing more.
+    fn fetch(&self, thread: usize, fetched: &mut Fetched) -> bool {
+        (self.expected.get(thread)).is_some_and(|expected| expected.0.fetch(fetched))
+    }
+
+    /// Waits for a run after `last`, with something to do meanwhile as long as that is true, and joins it; `None` when
+    /// the pool ends.
+    fn join(
+        &self,
+        last: u64,
+        sleeper: &Sleeper,
+        mut meanwhile: impl FnMut() -> bool,
+    ) -> Option<u64> {
         let mut start = Instant::now();
         let mut looks = 0;
         loop {
@@ -192,7 +222,7 @@ impl Shared {
                 if joined.is_ok() {
                     return Some(state & !(RUN - 1));
                 }
-            } else if pause(&mut looks) && start.elapsed() >= SPIN {
+            } else if !meanwhile() && pause(&mut looks) && start.elapsed() >= SPIN {
                 sleeper.sleep(|| {
                     let state = self.state.0.load(Ordering::SeqCst);
                     state & END != 0 || is_news(state, last)

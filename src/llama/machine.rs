@@ -9,7 +9,7 @@ use serde::Serialize;
 use tch::{Device, Kind, TchError, Tensor, no_grad_guard};
 
 use super::{LlamaError, ModelConfig};
-use crate::kernels::{Level, Pool, Precision};
+use crate::kernels::{Level, Piece, Pool, Precision, Slabs};
 
 /// Bytes that are read to see how fast memory is: more than caches hold.
 const READ: usize = 1 << 28;
@@ -83,7 +83,7 @@ impl Machine {
     /// # Errors
     /// When threads or tensors are refused.
     pub fn measure(threads: usize) -> Result<Self, LlamaError> {
-        let data = vec![1u64; READ / size_of::<u64>()];
+        let data = data();
         let mut counts: Vec<usize> = (0..).map(|i| 1 << i).take_while(|&n| n < threads).collect();
         counts.push(threads);
         let read = |threads| {
@@ -126,7 +126,7 @@ impl Limits {
     /// # Errors
     /// As [`Machine::measure`].
     pub fn measure(threads: usize, precision: Precision) -> Result<Self, LlamaError> {
-        let data = vec![1u64; READ / size_of::<u64>()];
+        let data = data();
         let (kind, products_each) = match precision {
             Precision::Float32 => (Kind::Float, 1.0),
             Precision::Bfloat16 => (Kind::BFloat16, 1.0),
@@ -161,13 +161,22 @@ fn operations(config: &ModelConfig, tokens: usize, depth: usize) -> f64 {
     2.0 * (blocks + (config.hidden * config.vocab) as f64)
 }
 
+/// What is read to see how fast memory is, laid like weights.
+fn data() -> Piece {
+    let mut data = Slabs::new(READ).take(READ);
+    data.fill(1);
+    data
+}
+
 /// Bytes a second.
-fn read(data: &[u64], threads: usize) -> Result<f64, LlamaError> {
+fn read(data: &[u8], threads: usize) -> Result<f64, LlamaError> {
     let pool = Pool::new(threads).map_err(|error| LlamaError::Threads(error.to_string()))?;
-    let parts: Vec<&[u64]> = data.chunks(data.len().div_ceil(16 * threads)).collect();
+    let (words, _) = data.as_chunks::<{ size_of::<u64>() }>();
+    let parts: Vec<_> = words.chunks(words.len().div_ceil(16 * threads)).collect();
     let pass = || {
         pool.run(parts.len(), |part| {
-            let sum = parts[part].iter().fold(0u64, |sum, x| sum.wrapping_add(*x));
+            let words = parts[part].iter().copied().map(u64::from_ne_bytes);
+            let sum = words.fold(0, u64::wrapping_add);
             std::hint::black_box(sum);
         });
         Ok::<(), LlamaError>(())

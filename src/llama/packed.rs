@@ -15,7 +15,7 @@ use super::weights::Weights;
 use super::{Compute, LlamaError, ModelConfig};
 use crate::ids::TokenId;
 use crate::kernels::{
-    Aligned, Level, Matrix, Pool, add_and_norm, gate, multiply_as, rms_norm, rotate_rows,
+    Aligned, Level, Matrix, Pool, add_and_norm, expect, gate, multiply_as, rms_norm, rotate_rows,
 };
 use crate::sched::Phase;
 use crate::store::DType;
@@ -199,9 +199,10 @@ impl Packed {
         rms_norm(self.level, &self.pool, hidden, norm, eps, normed);
         let mut last = Instant::now();
         while let Some(block) = self.blocks.get(*halves / 2) {
+            let next = self.blocks.get(*halves / 2 + 1);
             match *halves % 2 {
                 0 => self.attend(block, inputs, (spans, rope), &mut rows)?,
-                _ => self.feed_forward(block, inputs, &mut rows),
+                _ => self.feed_forward(block, next, inputs, &mut rows),
             }
             let half = *halves % 2;
             *halves += 1;
@@ -238,12 +239,19 @@ impl Packed {
         parts: impl Iterator<Item = (Phase, usize)>,
         take: impl FnOnce(&[f32]) -> T,
     ) -> T {
-        let head = self.head.as_ref().unwrap_or(&self.embedding);
+        let head = self.head();
         let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(first) = self.blocks.first() {
+            expect(&self.pool, &first.query_key_value);
+        }
         let n = hidden.len() / self.config.hidden;
         let logits = rows.logits.take(n * self.config.vocab);
         self.product(head, hidden, &self.runs(parts), logits);
         take(logits)
+    }
+
+    fn head(&self) -> &Matrix {
+        self.head.as_ref().unwrap_or(&self.embedding)
     }
 
     /// The rows of `parts`, so many of each phase.
@@ -276,6 +284,7 @@ impl Packed {
         let width = (heads + 2 * kv_heads) * dim;
         let all = rows.all.take(n * width);
         let normed = rows.normed.take(n * hidden);
+        expect(&self.pool, &block.attention_out);
         self.product(&block.query_key_value, normed, runs, all);
         if let Some(bias) = &block.bias {
             for row in all.chunks_exact_mut(width) {
@@ -299,6 +308,7 @@ impl Packed {
         let attended = rows.attended.take(n * heads * dim);
         let precision = self.compute.attention;
         (block.attention).on_host(&projected, spans, rope, &self.pool, precision, attended)?;
+        expect(&self.pool, &block.gate_up);
         self.product(
             &block.attention_out,
             attended,
@@ -309,12 +319,21 @@ impl Packed {
     }
 
     /// `rows.normed` -> `rows.out`.
-    fn feed_forward(&self, block: &Block, Inputs { angles, runs }: &Inputs, rows: &mut Rows) {
+    fn feed_forward(
+        &self,
+        block: &Block,
+        next: Option<&Block>,
+        Inputs { angles, runs }: &Inputs,
+        rows: &mut Rows,
+    ) {
         let (n, hidden, inner) = (angles.len(), self.config.hidden, self.config.intermediate);
         let both = rows.both.take(n * 2 * inner);
+        expect(&self.pool, &block.down);
         self.product(&block.gate_up, rows.normed.take(n * hidden), runs, both);
         let joined = rows.joined.take(n * inner);
         gate(self.level, &self.pool, both, inner, joined);
+        let next = next.map_or_else(|| self.head(), |next| &next.query_key_value);
+        expect(&self.pool, next);
         self.product(&block.down, joined, runs, rows.out.take(n * hidden));
     }
 

@@ -4,7 +4,7 @@ use tch::{Kind, Tensor};
 
 use super::names::Part;
 use super::{Compute, LlamaError, ModelConfig};
-use crate::kernels::Matrix;
+use crate::kernels::{Matrix, Slabs};
 use crate::store::Checkpoint;
 
 /// Reads tensors of one checkpoint for one device.
@@ -13,7 +13,12 @@ pub(super) struct Weights<'a> {
     config: &'a ModelConfig,
     compute: Compute,
     gguf: bool,
+    /// Where what is packed lies.
+    slabs: Slabs,
 }
+
+/// Bytes of packed weights that lie beside each other: many matrices, of which each alone would be less than a large page.
+const SLAB: usize = 32 << 20;
 
 impl<'a> Weights<'a> {
     pub(super) fn new(
@@ -26,6 +31,7 @@ impl<'a> Weights<'a> {
             config,
             compute,
             gguf: checkpoint.metadata().is_some(),
+            slabs: Slabs::new(SLAB),
         }
     }
 
@@ -73,7 +79,7 @@ impl<'a> Weights<'a> {
             return Ok(None);
         };
         let bytes = self.checkpoint.bytes(&name)?;
-        let mut matrix = Matrix::from_blocks(format, rows, cols, bytes)
+        let mut matrix = Matrix::from_blocks_in(&self.slabs, format, rows, cols, bytes)
             .map_err(|error| LlamaError::Packing(format!("{name}: {error}")))?;
         if let Some(order) = straight_rows(self.config, part, rows) {
             matrix.permute_rows(&order);

@@ -1,9 +1,12 @@
 //! Weights in memory.
 
+use std::ops::Range;
+
 use super::format::Format;
 use super::packing::ROWS;
 use super::panels::Panels;
 use super::tile;
+use crate::kernels::slabs::Slabs;
 
 /// `[rows, cols]` weights at their own width, in the order in which the CPU reads them.
 pub struct Matrix {
@@ -73,6 +76,21 @@ impl Matrix {
         cols: usize,
         bytes: &[u8],
     ) -> Result<Matrix, MatrixError> {
+        Matrix::from_blocks_in(&Slabs::new(0), format, rows, cols, bytes)
+    }
+
+    /// Likewise, in memory beside that of other matrices.
+    ///
+    /// # Errors
+    ///
+    /// As [`Matrix::from_blocks`].
+    pub fn from_blocks_in(
+        slabs: &Slabs,
+        format: Format,
+        rows: usize,
+        cols: usize,
+        bytes: &[u8],
+    ) -> Result<Matrix, MatrixError> {
         if rows == 0 || cols == 0 {
             return Err(MatrixError::Empty { rows, cols });
         }
@@ -89,7 +107,7 @@ impl Matrix {
             });
         }
         Ok(Matrix {
-            parts: vec![Panels::pack(format, rows, cols, bytes)],
+            parts: vec![Panels::pack(slabs, format, rows, cols, bytes)],
             rows,
             cols,
         })
@@ -136,7 +154,7 @@ impl Matrix {
             assert!(!std::mem::replace(&mut seen[*row], true), "row {row} twice");
         }
         assert_eq!(order.len(), self.rows, "order: one per row");
-        *part = part.permuted(order);
+        part.permute(order);
     }
 
     /// Rows, the width of a product.
@@ -181,5 +199,22 @@ impl Matrix {
 
     pub(super) fn parts(&self) -> &[Panels] {
         &self.parts
+    }
+
+    /// Panels of all parts.
+    pub(super) fn panels(&self) -> usize {
+        self.parts.iter().map(Panels::len).sum()
+    }
+
+    /// The memory of the first of some panels and of those after it in the same part.
+    pub(super) fn stretch(&self, panels: Range<usize>) -> &[u8] {
+        let mut first = 0;
+        for part in &self.parts {
+            if panels.start < first + part.len() {
+                return part.stretch(panels.start - first..(panels.end - first).min(part.len()));
+            }
+            first += part.len();
+        }
+        &[]
     }
 }

@@ -4,16 +4,14 @@ use std::ops::Range;
 
 use super::format::Format;
 use super::packing::{LINE, Packing, ROWS, UNIT, with_packing};
+use crate::kernels::slabs::{Piece, Slabs};
 
 /// Rows of one format, row `r` in lane `r % ROWS` of panel `r / ROWS`. What fills the last panel and the last unit is 0.
 pub(super) struct Panels {
     pub(super) format: Format,
     pub(super) rows: usize,
-    pub(super) cols: usize,
     layout: Layout,
-    bytes: Vec<u8>,
-    /// Where in `bytes` the first panel starts.
-    start: usize,
+    bytes: Piece,
 }
 
 /// Where the fields of a panel are.
@@ -62,13 +60,30 @@ impl Layout {
 
 impl Panels {
     /// From whole rows of blocks as they are in a file.
-    pub(super) fn pack(format: Format, rows: usize, cols: usize, blocks: &[u8]) -> Panels {
-        with_packing!(format, P => Self::pack_as::<P>(format, rows, cols, blocks))
+    pub(super) fn pack(
+        slabs: &Slabs,
+        format: Format,
+        rows: usize,
+        cols: usize,
+        blocks: &[u8],
+    ) -> Panels {
+        with_packing!(format, P => Self::pack_as::<P>(slabs, format, rows, cols, blocks))
     }
 
-    fn pack_as<P: Packing>(format: Format, rows: usize, cols: usize, blocks: &[u8]) -> Panels {
-        let mut panels = Panels::zeros(format, rows, cols, Layout::new::<P>(cols));
-        let layout = panels.layout;
+    fn pack_as<P: Packing>(
+        slabs: &Slabs,
+        format: Format,
+        rows: usize,
+        cols: usize,
+        blocks: &[u8],
+    ) -> Panels {
+        let layout = Layout::new::<P>(cols);
+        let mut panels = Panels {
+            format,
+            rows,
+            layout,
+            bytes: slabs.take(rows.div_ceil(ROWS) * layout.stride),
+        };
         let block = P::SPAN / format.block_elements() * format.block_bytes();
         let mut padded = vec![0; cols.div_ceil(P::SPAN) * block];
         let mut packed = vec![0; layout.row()];
@@ -88,29 +103,16 @@ impl Panels {
         panels
     }
 
-    fn zeros(format: Format, rows: usize, cols: usize, layout: Layout) -> Panels {
-        let bytes = vec![0u8; rows.div_ceil(ROWS) * layout.stride + LINE];
-        // `align_offset` may refuse to answer, and alignment is only for speed.
-        let start = bytes.as_ptr().align_offset(LINE).min(LINE);
-        Panels {
-            format,
-            rows,
-            cols,
-            layout,
-            bytes,
-            start,
+    /// Puts the rows in another order: row `i` becomes row `order[i]` of what was.
+    pub(super) fn permute(&mut self, order: &[usize]) {
+        let row = self.layout.row();
+        let mut packed = vec![0; order.len() * row];
+        for (packed, from) in packed.chunks_exact_mut(row).zip(order) {
+            self.get(*from, packed);
         }
-    }
-
-    /// The rows in another order: row `i` is row `order[i]` of these.
-    pub(super) fn permuted(&self, order: &[usize]) -> Panels {
-        let mut panels = Panels::zeros(self.format, self.rows, self.cols, self.layout);
-        let mut packed = vec![0; self.layout.row()];
-        for (row, from) in order.iter().enumerate() {
-            self.get(*from, &mut packed);
-            panels.put(row, &packed);
+        for (row, packed) in packed.chunks_exact(row).enumerate() {
+            self.put(row, packed);
         }
-        panels
     }
 
     pub(super) fn len(&self) -> usize {
@@ -123,13 +125,19 @@ impl Panels {
     }
 
     pub(super) fn panel(&self, index: usize) -> &[u8] {
-        &self.bytes[self.start + index * self.layout.stride..][..self.layout.stride]
+        &self.bytes[index * self.layout.stride..][..self.layout.stride]
+    }
+
+    /// The memory of neighbouring panels.
+    pub(super) fn stretch(&self, panels: Range<usize>) -> &[u8] {
+        let stride = self.layout.stride;
+        &self.bytes[panels.start * stride..panels.end * stride]
     }
 
     /// Writes the fields of a row into its lane.
     fn put(&mut self, row: usize, packed: &[u8]) {
         let layout = self.layout;
-        let start = self.start + row / ROWS * layout.stride;
+        let start = row / ROWS * layout.stride;
         let panel = &mut self.bytes[start..][..layout.stride];
         let (units, scales) = packed.split_at(layout.row_units);
         match layout.unit_field {

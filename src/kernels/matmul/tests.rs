@@ -235,13 +235,67 @@ fn large_products_equal_the_reference() {
 #[test]
 fn parts_cover_all_panels_once() {
     for (panels, least, threads) in [(0, 1, 1), (1, 4, 2), (60, 4, 2), (3072, 2, 3), (7, 100, 1)] {
-        let parts = parts(panels, least, threads);
+        let parts: Vec<_> = Parts {
+            panels,
+            least,
+            threads,
+        }
+        .iter()
+        .collect();
         assert!(parts.iter().cloned().flatten().eq(0..panels));
         let (_, but_last) = parts
             .split_last()
             .map_or((None, &[][..]), |(l, b)| (Some(l), b));
         assert!(but_last.iter().all(|part| part.len() >= least));
         assert!(parts.len() <= 2 * threads * 16, "{}", parts.len());
+    }
+}
+
+#[test]
+fn a_stretch_is_that_of_its_panels_up_to_the_end_of_a_part() {
+    let part = |rows: usize| {
+        let bytes: Vec<u8> = (0..rows * 8 * 4).map(|i| (i % 251) as u8).collect();
+        Matrix::from_blocks(Format::F32, rows, 8, &bytes).unwrap()
+    };
+    let panels = |count: usize| part(count * ROWS).bytes();
+    let matrix = Matrix::stacked(vec![part(3 * ROWS), part(2 * ROWS)]).unwrap();
+    for (range, expected) in [
+        (0..2, panels(2)),
+        (1..5, panels(2)),
+        (3..4, panels(1)),
+        (4..5, panels(1)),
+        (5..5, 0),
+        (0..0, 0),
+    ] {
+        assert_eq!(matrix.stretch(range.clone()).len(), expected, "{range:?}");
+    }
+    let first = Panel::of(&matrix, 3).unwrap();
+    assert_eq!(matrix.stretch(3..4), first.bytes);
+}
+
+#[test]
+fn what_is_expected_changes_no_product() {
+    let pool = Pool::new(3).unwrap();
+    let mut random = Random::new(7);
+    let case = Case::new(Format::Q4_1, 1000, 256, &mut random);
+    let x: Vec<f32> = (0..256).map(|i| (i % 17) as f32 - 8.0).collect();
+    let product = || {
+        let mut out = vec![f32::NAN; 1000];
+        multiply_as(
+            Precision::Int8,
+            Level::best(),
+            &pool,
+            &case.matrix,
+            &x,
+            1,
+            &mut out,
+        );
+        out
+    };
+    let before = product();
+    for _ in 0..100 {
+        expect(&pool, &case.matrix);
+        assert_eq!(product(), before);
     }
 }
 
