@@ -19,6 +19,7 @@ use spans::{PARTS, SoFar};
 mod spans;
 #[cfg(test)]
 mod tests;
+mod whole;
 
 /// Keys that are packed together: a pair of panels, and one cut of the depth of values.
 const KEYS: usize = 2 * COLUMNS;
@@ -106,16 +107,21 @@ pub fn attend_chunk(
         tokens,
         group,
     };
+    if precision == Precision::Int8 && !heads.iter().any(Chunk::mass_wanted) {
+        steps::run(level, whole::InBytes(&all, output));
+        return vec![Received::default(); heads.len()];
+    }
     #[cfg(target_arch = "x86_64")]
     if let Some(cpu) = super::x86::Halves::detect(level) {
         let steps = cpu.vectors();
         match precision {
-            Precision::Float32 | Precision::Int8 => {}
+            Precision::Float32 => {}
             Precision::Split => return all.run(steps, super::x86::Tiled::<true>(cpu), output),
-            Precision::Bfloat16 => return all.run(steps, super::x86::Tiled::<false>(cpu), output),
+            Precision::Bfloat16 | Precision::Int8 => {
+                return all.run(steps, super::x86::Tiled::<false>(cpu), output);
+            }
         }
     }
-    let _ = precision;
     let mut found = Vec::new();
     steps::run(level, InFloats(all, output, &mut found));
     found
@@ -132,6 +138,10 @@ impl Job for InFloats<'_> {
 impl Chunk<'_> {
     fn columns(&self) -> usize {
         self.segments.iter().map(|segment| segment.len).sum()
+    }
+
+    fn mass_wanted(&self) -> bool {
+        self.sums || !self.weights.is_empty()
     }
 
     fn check(&self, tokens: usize, group: usize, head_dim: usize) {
@@ -315,7 +325,7 @@ impl All<'_> {
     ) -> Vec<Received> {
         let mut tiles: Vec<Tile> = Vec::new();
         for (head, chunk) in self.heads.iter().enumerate() {
-            let size = match chunk.sums || !chunk.weights.is_empty() {
+            let size = match chunk.mass_wanted() {
                 true => (dense::ROWS / self.group).max(1),
                 false => (PARTS * dense::ROWS / self.group).max(1),
             };
@@ -338,7 +348,7 @@ impl All<'_> {
                 SCRATCH.with_borrow_mut(|scratch| {
                     let chunk = &self.heads[tile.head];
                     let place = (places[tile.head], packed);
-                    if chunk.sums || !chunk.weights.is_empty() {
+                    if chunk.mass_wanted() {
                         let results = (&output, &mut mass[0]);
                         self.tile((steps, dense), tile, place, scratch, results);
                     } else {

@@ -13,15 +13,28 @@ pub fn hadamard(row: &mut [f32]) {
     if row.is_empty() {
         return;
     }
-    let block = 1 << row.len().trailing_zeros();
+    let block = block(row.len());
     for block in row.chunks_exact_mut(block) {
         transform(block);
     }
 }
 
+/// The elements of a row of `len` that are transformed together.
+pub(super) fn block(len: usize) -> usize {
+    match len {
+        0 => 0,
+        len => 1 << len.trailing_zeros(),
+    }
+}
+
+/// What sums and differences of a row of `len` elements are multiplied with.
+pub(super) fn norm(len: usize) -> f32 {
+    1.0 / (block(len) as f32).sqrt()
+}
+
 /// Transforms a power of two of elements.
 fn transform(block: &mut [f32]) {
-    let norm = 1.0 / (block.len() as f32).sqrt();
+    let norm = norm(block.len());
     let mut half = 1;
     if block.len() >= CHUNK {
         block.as_chunks_mut().0.iter_mut().for_each(transform_chunk);

@@ -11,6 +11,9 @@ use super::quantize::ROUNDER;
 /// Floats that are rounded to bytes with one scale.
 pub(super) const GROUP: usize = 32;
 
+/// Rows and columns of the squares that [`Lanes::transpose`] turns.
+pub(super) const SQUARE: usize = 16;
+
 /// The largest magnitude of a group that counts as 0: its inverse is no float.
 const NOTHING: f32 = 1e-30;
 
@@ -58,6 +61,14 @@ pub(super) trait Lanes: Copy + Send + Sync {
     fn mul(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
     /// `a * b + c`.
     fn fma(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
+    /// The larger of each, and `b` where one is no number.
+    fn max(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    fn bits(self, a: Self::Vector) -> Self::Words;
+    fn floats(self, words: Self::Words) -> Self::Vector;
+    /// The larger of each, which have a sign.
+    fn max_words(self, a: Self::Words, b: Self::Words) -> Self::Words;
+    /// The sum of each, which wraps around.
+    fn add_words(self, a: Self::Words, b: Self::Words) -> Self::Words;
     /// Each word shifted right by `BITS`.
     fn shift<const BITS: u32>(self, words: Self::Words) -> Self::Words;
     /// Each word shifted left by `BITS`.
@@ -134,6 +145,24 @@ pub(super) trait Lanes: Copy + Send + Sync {
     ///
     /// [`Lanes::LANES`] elements can be written, with any alignment.
     unsafe fn store(self, to: *mut f32, a: Self::Vector);
+    /// # Safety
+    ///
+    /// As [`Lanes::store`].
+    unsafe fn store_words(self, to: *mut u32, words: Self::Words);
+    /// Writes words of 32 bits `[SQUARE, SQUARE]`, `from_step` apart, as columns, `to_step` apart.
+    ///
+    /// # Safety
+    ///
+    /// The rows can be read and the columns written.
+    #[inline(always)]
+    unsafe fn transpose(self, from: *const f32, from_step: usize, to: *mut f32, to_step: usize) {
+        for row in 0..SQUARE {
+            for col in 0..SQUARE {
+                // SAFETY: the caller's.
+                unsafe { *to.add(col * to_step + row) = *from.add(row * from_step + col) };
+            }
+        }
+    }
 }
 
 /// A loop over vectors. `run` must be `#[inline(always)]`.
@@ -186,6 +215,40 @@ impl<const N: usize> Lanes for Arrays<N> {
             c[i] += a[i] * b[i];
         }
         c
+    }
+
+    #[inline(always)]
+    fn max(self, a: [f32; N], mut b: [f32; N]) -> [f32; N] {
+        for i in 0..N {
+            b[i] = if a[i] > b[i] { a[i] } else { b[i] };
+        }
+        b
+    }
+
+    #[inline(always)]
+    fn bits(self, a: [f32; N]) -> [u32; N] {
+        a.map(f32::to_bits)
+    }
+
+    #[inline(always)]
+    fn floats(self, words: [u32; N]) -> [f32; N] {
+        words.map(f32::from_bits)
+    }
+
+    #[inline(always)]
+    fn max_words(self, mut a: [u32; N], b: [u32; N]) -> [u32; N] {
+        for i in 0..N {
+            a[i] = a[i].cast_signed().max(b[i].cast_signed()).cast_unsigned();
+        }
+        a
+    }
+
+    #[inline(always)]
+    fn add_words(self, mut a: [u32; N], b: [u32; N]) -> [u32; N] {
+        for i in 0..N {
+            a[i] = a[i].wrapping_add(b[i]);
+        }
+        a
     }
 
     #[inline(always)]
@@ -308,6 +371,12 @@ impl<const N: usize> Lanes for Arrays<N> {
     unsafe fn store(self, to: *mut f32, a: [f32; N]) {
         // SAFETY: the caller vouches for N elements.
         unsafe { to.cast::<[f32; N]>().write_unaligned(a) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_words(self, to: *mut u32, words: [u32; N]) {
+        // SAFETY: the caller vouches for N elements.
+        unsafe { to.cast::<[u32; N]>().write_unaligned(words) }
     }
 }
 

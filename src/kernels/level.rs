@@ -55,6 +55,11 @@ impl Level {
         available.collect()
     }
 
+    /// Whether it multiplies bytes faster than anything else.
+    pub fn multiplies_bytes(self) -> bool {
+        matches!(self, Level::Avx512 | Level::Bf16)
+    }
+
     /// Whether this CPU has it.
     pub fn is_available(self) -> bool {
         match self {

@@ -18,10 +18,10 @@ pub(super) const LINE_BYTES: usize = size_of::<Line>();
 #[repr(C, align(64))]
 pub(super) struct Line(pub(super) [f32; LINE_FLOATS]);
 
-/// `len` lines of a buffer that grows as needed, with what the last use left in them.
-pub(super) fn take(buffer: &mut Vec<Line>, len: usize) -> &mut [Line] {
+/// `len` elements of a buffer that grows as needed, with what the last use left in them.
+pub(super) fn take<T: Copy + Default>(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
     if buffer.len() < len {
-        buffer.resize(len, Line::default());
+        buffer.resize(len, T::default());
     }
     &mut buffer[..len]
 }

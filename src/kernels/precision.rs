@@ -9,8 +9,9 @@ pub enum Precision {
     Split,
     /// `bf16`, 8 bits of a mantissa. Where that is no faster, [`Precision::Float32`].
     Bfloat16,
-    /// 8 bits, scaled by groups of 32, for products with quantised weights, which are then of whole numbers; with other
-    /// weights, and in attention, [`Precision::Float32`].
+    /// 8 bits, so that products are of whole numbers: scaled by groups of 32 for products with quantised weights, and in
+    /// attention by rows, where no mass is wanted. With other weights [`Precision::Float32`], in other attention
+    /// [`Precision::Bfloat16`].
     Int8,
 }
 

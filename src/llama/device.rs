@@ -31,7 +31,8 @@ impl Compute {
     ///
     /// `auto` is bfloat16 on CUDA and float32 on a CPU, where products with quantised weights take inputs of 8 bits
     /// (docs/decisions/009) or, of prompts where the CPU has tiles, bfloat16 (docs/decisions/010); prompts' other products
-    /// split their inputs into two bfloat16 (docs/decisions/006). `bfloat16` needs no tiles for it, only instructions.
+    /// split their inputs into two bfloat16 (docs/decisions/006). Prompts' attention is of bfloat16, or of bytes where the CPU
+    /// multiplies those fastest (docs/decisions/013). `bfloat16` needs no tiles for it, only instructions.
     pub fn choose(dtype: Dtype) -> Self {
         let device = Device::cuda_if_available();
         let kind = match dtype {
@@ -52,6 +53,7 @@ impl Compute {
         let (plain, attention) = match dtype {
             Dtype::Float32 => (Precision::Float32, Precision::Float32),
             Dtype::Bfloat16 => (Precision::Bfloat16, Precision::Bfloat16),
+            Dtype::Auto if Level::best().multiplies_bytes() => (Precision::Split, Precision::Int8),
             Dtype::Auto => (Precision::Split, Precision::Bfloat16),
         };
         Compute {
@@ -194,6 +196,10 @@ mod tests {
         assert_eq!(all, [Precision::Float32; 4]);
         assert_eq!(exact.dtype_name(), "float32");
         let auto = Compute::choose(Dtype::Auto);
+        assert_eq!(
+            auto.attention == Precision::Int8,
+            Level::best().multiplies_bytes()
+        );
         assert_eq!(auto.precision(true, false), Precision::Int8);
         let halves = Compute::choose(Dtype::Bfloat16);
         assert_eq!(halves.precision(true, false), Precision::Int8);

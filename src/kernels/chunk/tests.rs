@@ -232,6 +232,7 @@ impl Case {
                 (Precision::Float32, 2e-5),
                 (Precision::Split, 1e-4),
                 (Precision::Bfloat16, 1.2e-2),
+                (Precision::Int8, 2e-2),
             ] {
                 let found = self.attend(level, precision, pool);
                 for (found, expected) in [
@@ -288,7 +289,12 @@ fn what_is_not_wanted_is_empty_and_threads_change_nothing() {
         sums: false,
         weights: &[],
     };
-    for precision in [Precision::Float32, Precision::Split, Precision::Bfloat16] {
+    for precision in [
+        Precision::Float32,
+        Precision::Split,
+        Precision::Bfloat16,
+        Precision::Int8,
+    ] {
         let of = |threads| {
             let pool = Pool::new(threads).unwrap();
             let mut output = vec![0.0; case.queries.len()];

@@ -64,6 +64,36 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    fn max(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: the feature was detected.
+        unsafe { _mm256_max_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn bits(self, a: __m256) -> __m256i {
+        // SAFETY: the feature was detected.
+        unsafe { _mm256_castps_si256(a) }
+    }
+
+    #[inline(always)]
+    fn floats(self, words: __m256i) -> __m256 {
+        // SAFETY: the feature was detected.
+        unsafe { _mm256_castsi256_ps(words) }
+    }
+
+    #[inline(always)]
+    fn max_words(self, a: __m256i, b: __m256i) -> __m256i {
+        // SAFETY: the feature was detected.
+        unsafe { _mm256_max_epi32(a, b) }
+    }
+
+    #[inline(always)]
+    fn add_words(self, a: __m256i, b: __m256i) -> __m256i {
+        // SAFETY: the feature was detected.
+        unsafe { _mm256_add_epi32(a, b) }
+    }
+
+    #[inline(always)]
     fn shift<const BITS: u32>(self, words: __m256i) -> __m256i {
         // SAFETY: the feature was detected.
         unsafe { _mm256_srlv_epi32(words, _mm256_set1_epi32(BITS as i32)) }
@@ -197,17 +227,58 @@ impl Lanes for Avx2 {
         // SAFETY: the feature was detected; the caller vouches for 8 elements.
         unsafe { _mm256_storeu_ps(to, a) }
     }
+
+    #[inline(always)]
+    unsafe fn store_words(self, to: *mut u32, words: __m256i) {
+        // SAFETY: the feature was detected; the caller vouches for 8 elements.
+        unsafe { _mm256_storeu_si256(to.cast(), words) }
+    }
+
+    #[inline(always)]
+    #[allow(
+        clippy::needless_range_loop,
+        reason = "iterators over arrays keep vectors out of registers"
+    )]
+    unsafe fn transpose(self, from: *const f32, from_step: usize, to: *mut f32, to_step: usize) {
+        for corner in 0..4 {
+            let (row, col) = (corner / 2 * 8, corner % 2 * 8);
+            // SAFETY: the feature was detected; a quarter of what the caller vouches for.
+            unsafe {
+                let from = from.add(row * from_step + col);
+                let to = to.add(col * to_step + row);
+                let mut rows = [_mm256_setzero_ps(); 8];
+                for i in 0..8 {
+                    rows[i] = _mm256_loadu_ps(from.add(i * from_step));
+                }
+                let mut fours = [_mm256_setzero_ps(); 8];
+                for i in 0..2 {
+                    let [a, b, c, d] = [
+                        rows[4 * i],
+                        rows[4 * i + 1],
+                        rows[4 * i + 2],
+                        rows[4 * i + 3],
+                    ];
+                    let (ab_low, ab_high) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+                    let (cd_low, cd_high) = (_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+                    fours[4 * i] = _mm256_shuffle_ps::<0b01_00_01_00>(ab_low, cd_low);
+                    fours[4 * i + 1] = _mm256_shuffle_ps::<0b11_10_11_10>(ab_low, cd_low);
+                    fours[4 * i + 2] = _mm256_shuffle_ps::<0b01_00_01_00>(ab_high, cd_high);
+                    fours[4 * i + 3] = _mm256_shuffle_ps::<0b11_10_11_10>(ab_high, cd_high);
+                }
+                for i in 0..4 {
+                    let (a, b) = (fours[i], fours[4 + i]);
+                    _mm256_storeu_ps(to.add(i * to_step), _mm256_permute2f128_ps::<0x20>(a, b));
+                    let high = _mm256_permute2f128_ps::<0x31>(a, b);
+                    _mm256_storeu_ps(to.add((4 + i) * to_step), high);
+                }
+            }
+        }
+    }
 }
 
 impl Simd for Avx2 {
     const GROUP: usize = 3;
     const TILE: usize = 12;
-
-    #[inline(always)]
-    fn max(self, a: __m256, b: __m256) -> __m256 {
-        // SAFETY: the feature was detected.
-        unsafe { _mm256_max_ps(a, b) }
-    }
 
     #[inline(always)]
     fn round(self, a: __m256) -> __m256 {

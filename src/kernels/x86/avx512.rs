@@ -6,7 +6,7 @@ use std::arch::x86_64::*;
 use half::{bf16, f16};
 
 use super::simd::{Simd, Work};
-use crate::kernels::lanes::{ByteGroup, GROUP, Lanes, byte_scale};
+use crate::kernels::lanes::{ByteGroup, GROUP, Lanes, SQUARE, byte_scale};
 
 /// Proof that the CPU has AVX-512 F, BW, VL and VNNI.
 #[derive(Clone, Copy)]
@@ -62,6 +62,36 @@ impl Lanes for Avx512 {
     fn fma(self, a: __m512, b: __m512, c: __m512) -> __m512 {
         // SAFETY: the feature was detected.
         unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    fn max(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: the feature was detected.
+        unsafe { _mm512_max_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn bits(self, a: __m512) -> __m512i {
+        // SAFETY: the feature was detected.
+        unsafe { _mm512_castps_si512(a) }
+    }
+
+    #[inline(always)]
+    fn floats(self, words: __m512i) -> __m512 {
+        // SAFETY: the feature was detected.
+        unsafe { _mm512_castsi512_ps(words) }
+    }
+
+    #[inline(always)]
+    fn max_words(self, a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: the feature was detected.
+        unsafe { _mm512_max_epi32(a, b) }
+    }
+
+    #[inline(always)]
+    fn add_words(self, a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: the feature was detected.
+        unsafe { _mm512_add_epi32(a, b) }
     }
 
     #[inline(always)]
@@ -227,17 +257,67 @@ impl Lanes for Avx512 {
         // SAFETY: the feature was detected; the caller vouches for 16 elements.
         unsafe { _mm512_storeu_ps(to, a) }
     }
+
+    #[inline(always)]
+    unsafe fn store_words(self, to: *mut u32, words: __m512i) {
+        // SAFETY: the feature was detected; the caller vouches for 16 elements.
+        unsafe { _mm512_storeu_si512(to.cast(), words) }
+    }
+
+    #[inline(always)]
+    #[allow(
+        clippy::needless_range_loop,
+        reason = "iterators over arrays keep vectors out of registers"
+    )]
+    unsafe fn transpose(self, from: *const f32, from_step: usize, to: *mut f32, to_step: usize) {
+        // SAFETY: the feature was detected; the caller vouches for the rows and the columns.
+        unsafe {
+            // In each quarter of a vector: pairs of rows, then fours of them; at last the quarters go to their places.
+            let mut rows = [_mm512_setzero_ps(); SQUARE];
+            for i in 0..SQUARE {
+                rows[i] = _mm512_loadu_ps(from.add(i * from_step));
+            }
+            let mut fours = [_mm512_setzero_pd(); SQUARE];
+            for i in 0..4 {
+                let [a, b, c, d] = [
+                    rows[4 * i],
+                    rows[4 * i + 1],
+                    rows[4 * i + 2],
+                    rows[4 * i + 3],
+                ];
+                let (ab_low, ab_high) = (_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+                let (cd_low, cd_high) = (_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+                let (ab_low, ab_high) = (_mm512_castps_pd(ab_low), _mm512_castps_pd(ab_high));
+                let (cd_low, cd_high) = (_mm512_castps_pd(cd_low), _mm512_castps_pd(cd_high));
+                fours[4 * i] = _mm512_unpacklo_pd(ab_low, cd_low);
+                fours[4 * i + 1] = _mm512_unpackhi_pd(ab_low, cd_low);
+                fours[4 * i + 2] = _mm512_unpacklo_pd(ab_high, cd_high);
+                fours[4 * i + 3] = _mm512_unpackhi_pd(ab_high, cd_high);
+            }
+            for i in 0..4 {
+                let [a, b, c, d] = [fours[i], fours[4 + i], fours[8 + i], fours[12 + i]];
+                let ab_even = _mm512_shuffle_f64x2::<0b10_00_10_00>(a, b);
+                let ab_odd = _mm512_shuffle_f64x2::<0b11_01_11_01>(a, b);
+                let cd_even = _mm512_shuffle_f64x2::<0b10_00_10_00>(c, d);
+                let cd_odd = _mm512_shuffle_f64x2::<0b11_01_11_01>(c, d);
+                let columns = [
+                    _mm512_shuffle_f64x2::<0b10_00_10_00>(ab_even, cd_even),
+                    _mm512_shuffle_f64x2::<0b10_00_10_00>(ab_odd, cd_odd),
+                    _mm512_shuffle_f64x2::<0b11_01_11_01>(ab_even, cd_even),
+                    _mm512_shuffle_f64x2::<0b11_01_11_01>(ab_odd, cd_odd),
+                ];
+                for quarter in 0..4 {
+                    let column = _mm512_castpd_ps(columns[quarter]);
+                    _mm512_storeu_ps(to.add((4 * quarter + i) * to_step), column);
+                }
+            }
+        }
+    }
 }
 
 impl Simd for Avx512 {
     const GROUP: usize = 4;
     const TILE: usize = 24;
-
-    #[inline(always)]
-    fn max(self, a: __m512, b: __m512) -> __m512 {
-        // SAFETY: the feature was detected.
-        unsafe { _mm512_max_ps(a, b) }
-    }
 
     #[inline(always)]
     fn round(self, a: __m512) -> __m512 {

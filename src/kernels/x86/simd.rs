@@ -11,7 +11,6 @@ pub(in crate::kernels) trait Simd: Lanes {
     /// The most vectors of sums that the values of a tile may hold in registers.
     const TILE: usize;
 
-    fn max(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
     /// To the nearest integer.
     fn round(self, a: Self::Vector) -> Self::Vector;
     /// `a * 2^n` for integers `n` of -126 to 0.

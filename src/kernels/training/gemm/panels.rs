@@ -5,7 +5,7 @@
     reason = "matrices are read by address, whose bounds their type and an assertion vouch for"
 )]
 
-use super::super::math::{Math, SQUARE, Work};
+use super::super::math::{SQUARE, Work};
 use super::super::strided::Strided;
 use super::multiplier::Multiplier;
 use crate::kernels::lanes::Lanes;

@@ -11,10 +11,7 @@ mod x86;
 use crate::kernels::lanes::{Arrays, Lanes};
 use crate::kernels::level::Level;
 
-pub(super) use crate::kernels::lanes::Work;
-
-/// Rows and columns of the squares that [`Math::transpose`] turns.
-pub(super) const SQUARE: usize = 16;
+pub(super) use crate::kernels::lanes::{SQUARE, Work};
 
 /// Registers that training computes with. As for [`Lanes`], the methods become instructions only when inlined into
 /// [`Lanes::run`]; so no closures: they are functions of their own, compiled for any CPU.
@@ -26,7 +23,6 @@ pub(super) trait Math: Lanes {
     fn sub(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
     fn div(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
     fn sqrt(self, a: Self::Vector) -> Self::Vector;
-    fn max(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
     /// `a` where `x` is negative, else `b`.
     fn where_negative(self, x: Self::Vector, a: Self::Vector, b: Self::Vector) -> Self::Vector;
     /// `e^x` for `x <= 0`, with a relative error of at most 1e-6; what is below `f32::MIN_POSITIVE` may be 0 or that.
@@ -71,21 +67,6 @@ pub(super) trait Math: Lanes {
         for (i, from) in floats[..count].iter().enumerate() {
             // SAFETY: the caller vouches for `count` floats.
             unsafe { *to.add(i) = *from };
-        }
-    }
-
-    /// Writes words of 32 bits `[SQUARE, SQUARE]`, `from_step` apart, as columns, `to_step` apart.
-    ///
-    /// # Safety
-    ///
-    /// The rows can be read and the columns written.
-    #[inline(always)]
-    unsafe fn transpose(self, from: *const f32, from_step: usize, to: *mut f32, to_step: usize) {
-        for row in 0..SQUARE {
-            for col in 0..SQUARE {
-                // SAFETY: the caller's.
-                unsafe { *to.add(col * to_step + row) = *from.add(row * from_step + col) };
-            }
         }
     }
 }

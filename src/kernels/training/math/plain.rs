@@ -29,14 +29,6 @@ impl<const N: usize> Math for Arrays<N> {
     }
 
     #[inline(always)]
-    fn max(self, mut a: [f32; N], b: [f32; N]) -> [f32; N] {
-        for i in 0..N {
-            a[i] = if a[i] > b[i] { a[i] } else { b[i] };
-        }
-        a
-    }
-
-    #[inline(always)]
     fn where_negative(self, x: [f32; N], mut a: [f32; N], b: [f32; N]) -> [f32; N] {
         for i in 0..N {
             a[i] = if x[i] < 0.0 { a[i] } else { b[i] };
