@@ -13,8 +13,9 @@ use crate::units;
 pub struct Config {
     /// What products are computed in. On a CPU, `auto` and `bfloat16` round the inputs of quantised weights: of generated
     /// tokens to 8 bits, of prompts to bfloat16 where the processor has tiles of it or, under `bfloat16`, any
-    /// instructions for it, else to 8 bits; `auto` keeps products with other weights nearer to `float32`, which rounds
-    /// nothing.
+    /// instructions for it, else to 8 bits. `auto` rounds the attention of prompts to 8 bits as well where the processor
+    /// multiplies bytes faster than anything else and the policy needs no weights of it, and keeps products with other
+    /// weights nearer to `float32`, which rounds nothing.
     pub dtype: Dtype,
     /// Compute threads; absent = what the cgroup quota and the CPU affinity allow.
     #[schemars(example = 4)]

@@ -129,7 +129,7 @@ fn power<L: Lanes>(lanes: L, x: L::Vector) -> L::Vector {
         0.055_917_84,
         0.240_247_45,
         0.693_121_8,
-        0.999_999_26,
+        0.999_999_3,
     ];
     let x = lanes.max(lanes.splat(LEAST), x);
     let rounded = lanes.add(x, lanes.splat(ROUNDER));
