@@ -4,6 +4,7 @@
 //! the file, repacked once for the processor. Long rows widen the same weights panel by panel, in the caches.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -74,6 +75,62 @@ struct Block {
     down: Matrix,
 }
 
+/// What one thread packs while others pack others.
+enum Unit {
+    Table(Matrix),
+    Block(Box<Block>),
+}
+
+/// Calls `load` for so many units on all `threads`, each of which packs into memory of its own: memory that is touched for
+/// the first time is cleared by the thread that touches it, which takes as long as packing. Returns what was loaded in
+/// order, `None` when one is `None`.
+fn together<T: Send>(
+    weights: &Weights<'_>,
+    threads: usize,
+    units: usize,
+    load: impl Fn(&Weights<'_>, usize) -> Result<Option<T>, LlamaError> + Sync,
+) -> Result<Option<Vec<T>>, LlamaError> {
+    let next = AtomicUsize::new(0);
+    let ended = AtomicBool::new(false);
+    let source = weights.source();
+    let work = || {
+        let weights = source.weights();
+        let mut loaded = Vec::new();
+        while !ended.load(Ordering::Relaxed) {
+            let unit = next.fetch_add(1, Ordering::Relaxed);
+            if unit >= units {
+                break;
+            }
+            let result = load(&weights, unit).transpose();
+            if !matches!(result, Some(Ok(_))) {
+                ended.store(true, Ordering::Relaxed);
+            }
+            loaded.push((unit, result));
+        }
+        loaded
+    };
+    let mut loaded = std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads.min(units))
+            .map(|_| std::thread::Builder::new().spawn_scoped(scope, work))
+            .collect();
+        let mut loaded = work();
+        for other in others {
+            // A thread that did not start leaves its share to the others.
+            match other.map(std::thread::ScopedJoinHandle::join) {
+                Ok(Ok(more)) => loaded.extend(more),
+                Ok(Err(panic)) => std::panic::resume_unwind(panic),
+                Err(_) => {}
+            }
+        }
+        loaded
+    });
+    loaded.sort_unstable_by_key(|(unit, _)| *unit);
+    loaded
+        .into_iter()
+        .map(|(_, result)| result.transpose())
+        .collect()
+}
+
 /// What blocks compute one after the other in the same memory, from step to step: for a prompt that is megabytes, which
 /// the system would clear for every step.
 #[derive(Default)]
@@ -105,23 +162,34 @@ impl Packed {
         tile: usize,
         threads: usize,
     ) -> Result<Option<Self>, LlamaError> {
-        let Some(embedding) = weights.packed(Part::Embedding, config.vocab, config.hidden)? else {
+        let tables: &[Part] = match weights.has(Part::Head) {
+            true => &[Part::Embedding, Part::Head],
+            false => &[Part::Embedding],
+        };
+        let load = |weights: &Weights<'_>, unit: usize| match tables.get(unit) {
+            Some(&part) => {
+                let table = weights.packed(part, config.vocab, config.hidden)?;
+                Ok(table.map(Unit::Table))
+            }
+            None => {
+                let block = Block::load(weights, config, unit - tables.len(), tile)?;
+                Ok(block.map(|block| Unit::Block(Box::new(block))))
+            }
+        };
+        let Some(units) = together(weights, threads, tables.len() + config.layers, load)? else {
             return Ok(None);
         };
-        let head = match weights.has(Part::Head) {
-            false => None,
-            true => match weights.packed(Part::Head, config.vocab, config.hidden)? {
-                None => return Ok(None),
-                found => found,
-            },
-        };
+        let mut found = Vec::with_capacity(tables.len());
         let mut blocks = Vec::with_capacity(config.layers);
-        for index in 0..config.layers {
-            match Block::load(weights, config, index, tile)? {
-                Some(block) => blocks.push(block),
-                None => return Ok(None),
+        for unit in units {
+            match unit {
+                Unit::Table(table) => found.push(table),
+                Unit::Block(block) => blocks.push(*block),
             }
         }
+        let mut found = found.into_iter();
+        let embedding = found.next().ok_or(LlamaError::Missing("an embedding"))?;
+        let head = found.next();
         let pool = Pool::new(threads).map_err(|error| LlamaError::Threads(error.to_string()))?;
         Ok(Some(Packed {
             config: config.clone(),

@@ -7,6 +7,21 @@ use super::{Compute, LlamaError, ModelConfig};
 use crate::kernels::{Matrix, Slabs};
 use crate::store::Checkpoint;
 
+/// What is read, and for whom; threads may share it.
+#[derive(Clone, Copy)]
+pub(super) struct Source<'a> {
+    checkpoint: &'a Checkpoint,
+    config: &'a ModelConfig,
+    compute: Compute,
+}
+
+impl<'a> Source<'a> {
+    /// Reads it into memory of its own.
+    pub(super) fn weights(self) -> Weights<'a> {
+        Weights::new(self.checkpoint, self.config, self.compute)
+    }
+}
+
 /// Reads tensors of one checkpoint for one device.
 pub(super) struct Weights<'a> {
     checkpoint: &'a Checkpoint,
@@ -32,6 +47,15 @@ impl<'a> Weights<'a> {
             compute,
             gguf: checkpoint.metadata().is_some(),
             slabs: Slabs::new(SLAB),
+        }
+    }
+
+    /// What is read, for threads of their own.
+    pub(super) fn source(&self) -> Source<'a> {
+        Source {
+            checkpoint: self.checkpoint,
+            config: self.config,
+            compute: self.compute,
         }
     }
 
