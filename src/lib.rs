@@ -11,6 +11,7 @@
 //! | [`sample`] | logits to a token, stop strings |
 //! | [`kv`] | what a KV head keeps, and what it costs |
 //! | [`store`] | models on disk: pull, verify, read |
+//! | [`history`] | what was asked and answered here |
 //! | [`eval`], [`load`] | what a model's answers are worth, and what a server bears |
 //! | [`data`] | training data: records, ids with masks, rows, batches |
 //! | [`sched`] | who runs in the next step |
@@ -34,6 +35,7 @@ pub mod telemetry;
 pub mod text;
 
 pub mod eval;
+pub mod history;
 pub mod kv;
 pub mod sample;
 pub mod store;

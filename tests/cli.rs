@@ -938,3 +938,116 @@ fn manual_pages_are_written_for_every_command() {
         assert!(page.contains(".TH") && page.contains(".SH"), "{page}");
     }
 }
+
+#[test]
+fn what_was_said_is_kept_found_and_gone_on_with() {
+    let _alone = alone();
+    let home = Home::with_model();
+    let run = |args: &[&str]| {
+        let output = home.run(args);
+        assert_eq!(code(&output), 0, "{args:?}: {}", text(&output.stderr));
+        output
+    };
+    let listed = || parsed(&run(&["log", "--json"]));
+    assert_eq!(listed(), json!([]));
+
+    let few = ["--max-tokens", "8"];
+    let first = "My name is Ada Lovelace.";
+    let ask = [
+        &["run", "smollm2", first, "--system", "Be kind.", "--json"][..],
+        &few,
+    ]
+    .concat();
+    let answer = parsed(&run(&ask));
+    let next = [&["run", "-c", "What", "is my name?", "--json"][..], &few].concat();
+    let second = parsed(&run(&next));
+    let count = |answer: &Value| answer["usage"]["prompt_tokens"].as_u64().unwrap();
+    assert!(
+        count(&second) > count(&answer) + 8,
+        "what was said is read again: {second}"
+    );
+
+    let all = listed();
+    assert_eq!(all.as_array().unwrap().len(), 1);
+    assert_eq!(
+        (&all[0]["calls"], &all[0]["prompt"]),
+        (&json!(2), &json!(first))
+    );
+    let shown = parsed(&run(&["log", "show", "--json"]));
+    assert_eq!(shown["system"], "Be kind.");
+    assert_eq!(shown["calls"][0]["answer"], answer["text"]);
+    assert_eq!(shown["calls"][1]["prompt"], "What is my name?");
+    assert_eq!(shown["calls"][1]["usage"], second["usage"]);
+    assert_eq!(shown["calls"][1]["finish_reason"], "length");
+
+    // The chat goes on with it, and its calls are beside those of `run`.
+    let chat = ["chat", "-c", "--json", "--max-tokens", "4"];
+    let output = home.fed(&chat, "And now?\n");
+    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+    let third: Value = serde_json::from_str(text(&output.stdout).trim()).unwrap();
+    assert!(count(&third) > count(&second) + 8, "{third}");
+    assert_eq!(listed()[0]["calls"], 3);
+
+    // Nothing of this one is kept.
+    run(&[&["run", "smollm2", "A secret.", "--no-log"][..], &few].concat());
+    let secret = home.run(&["log", "search", "secret"]);
+    assert_eq!((code(&secret), text(&secret.stdout).as_str()), (1, ""));
+    let hits = parsed(&run(&["log", "search", "lovelace", "--json"]));
+    assert_eq!(hits[0]["prompt"], first);
+    assert_eq!(hits[0]["conversation"], all[0]["id"]);
+    assert!(text(&run(&["log", "search", "lovelace"]).stdout).contains("Ada Lovelace"));
+    assert!(text(&run(&["log", "show"]).stdout).contains("> What is my name?"));
+
+    // A text is no chat, and is not gone on with.
+    run(&[&["run", "smollm2", "Once upon", "--raw"][..], &few].concat());
+    let raw = home.run(&["run", "-c", "and then?"]);
+    assert_eq!(code(&raw), 2);
+    assert!(
+        text(&raw.stderr).contains("is a text that was continued"),
+        "{}",
+        text(&raw.stderr)
+    );
+
+    run(&["log", "rm", all[0]["id"].as_str().unwrap()]);
+    assert_eq!(listed().as_array().unwrap().len(), 1);
+    run(&["log", "rm", "--all"]);
+    let none = home.run(&["run", "-c", "and then?"]);
+    assert_eq!(code(&none), 1);
+    assert!(
+        text(&none.stderr).contains("no conversation to go on with"),
+        "{}",
+        text(&none.stderr)
+    );
+    for wrong in [
+        &["run", "-c", "x", "--system", "y"][..],
+        &["run", "smollm2", "x", "--model", "y"],
+        &["run"],
+        &["log", "show", "xyz"],
+        &["log", "rm"],
+    ] {
+        assert_eq!(code(&home.run(wrong)), 2, "{wrong:?}");
+    }
+}
+
+#[test]
+fn a_history_that_is_another_programs_file_costs_no_answer() {
+    let _alone = alone();
+    let home = Home::with_model();
+    let folder = home.0.path().join("history");
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("calls.db");
+    let foreign = "not a database, and long enough to be looked at ".repeat(30);
+    std::fs::write(&file, &foreign).unwrap();
+    let output = home.run(&["run", "smollm2", "Say hello.", "--max-tokens", "4"]);
+    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+    assert!(!output.stdout.is_empty());
+    let told = text(&output.stderr);
+    assert!(
+        told.contains("this call is not kept in the history"),
+        "{told}"
+    );
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), foreign);
+    let listed = home.run(&["log"]);
+    assert_eq!(code(&listed), 1);
+    assert!(text(&listed.stderr).contains("it is no SQLite file"));
+}

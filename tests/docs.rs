@@ -120,6 +120,19 @@ const COMMANDS: &[(&str, &str, How)] = &[
         As("echo 'Say hello.' | llamahome chat smollm2 --kv-policy h2o --kv-budget 256"),
     ),
     (
+        "docs/chat.md",
+        "llamahome run smollm2 'Name a river in Egypt.' --max-tokens 20",
+        Run,
+    ),
+    (
+        "docs/chat.md",
+        "llamahome run -c 'And one in France?' --max-tokens 20",
+        Run,
+    ),
+    ("docs/chat.md", "llamahome log", Run),
+    ("docs/chat.md", "llamahome log search river", Run),
+    ("docs/chat.md", "llamahome log show", Run),
+    (
         "docs/loadtest.md",
         "llamahome loadtest http://127.0.0.1:8085 --rate 2 --duration 60s --ignore-eos --slo ttft_p99=1s",
         As(

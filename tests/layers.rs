@@ -9,7 +9,7 @@ const LAYERS: [&[&str]; 12] = [
     &["ids", "tls", "units", "kernels"],
     &["telemetry"],
     &["text"],
-    &["sample", "kv", "store", "eval"],
+    &["sample", "kv", "store", "eval", "history"],
     &["data"],
     &["sched", "load"],
     &["llama"],
@@ -21,11 +21,12 @@ const LAYERS: [&[&str]; 12] = [
 ];
 
 /// Who alone may name a library.
-const OWNERS: [(&str, &[&str]); 29] = [
+const OWNERS: [(&str, &[&str]); 30] = [
     ("llguidance", &["sample"]),
     ("toktrie", &["sample"]),
     ("jsonschema", &["sample"]),
     ("moka", &["sample"]),
+    ("rusqlite", &["history"]),
     ("plotters", &["eval"]),
     ("parquet", &["data"]),
     ("landlock", &["eval"]),

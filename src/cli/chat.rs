@@ -8,8 +8,9 @@ use anyhow::{Context, Result};
 use super::commands::{self, Slash};
 use super::conversation::{Conversation, Turn};
 use super::exit::{Exit, describe};
-use super::flags::{Global, ModelFlags, SamplingFlags};
+use super::flags::{Global, HistoryFlags, ModelFlags, SamplingFlags};
 use super::host::{self, Host};
+use super::keeper::Keeper;
 use super::kept;
 use super::lines::{FENCE, Input, Lines, unfenced};
 use super::output::{self, Closed};
@@ -37,6 +38,8 @@ pub(super) struct Args {
     #[command(flatten)]
     sampling: SamplingFlags,
     #[command(flatten)]
+    history: HistoryFlags,
+    #[command(flatten)]
     flags: ModelFlags,
 }
 
@@ -50,8 +53,11 @@ pub(super) fn run(global: &Global, args: Args) -> Result<Exit> {
     let mut host = Host::open(global, overrides)?;
     let mut drawing = args.sampling.drawing(&host.settings().sampling)?;
     host.start_log()?;
+    let (keeper, said) = Keeper::open(&host, &args.history)?;
+    let before = said.as_ref().and_then(|said| said.model());
     let name = args
         .model
+        .or_else(|| before.map(str::to_owned))
         .unwrap_or_else(|| host.settings().runtime.default_model.clone());
     host.ensure(&name)?;
     actix::System::new().block_on(async {
@@ -63,6 +69,15 @@ pub(super) fn run(global: &Global, args: Args) -> Result<Exit> {
         }
         let mut conversation =
             Conversation::new(runtime.clone(), model, drawing, args.json, args.system);
+        conversation.keeper = keeper;
+        if let Some(said) = said {
+            eprintln!(
+                "going on with conversation {} of {} calls",
+                said.id,
+                said.calls.len()
+            );
+            conversation.go_on(said);
+        }
         let exit = if typed_in {
             typed(&host, &runtime, &mut conversation).await?
         } else {

@@ -10,10 +10,12 @@ mod shelf;
 use super::commands::nearest;
 use super::exit::Signal;
 use super::flags::Drawing;
-use super::generate::{End, answer_json, chat_prompt, generate, kv_words, tokens_per_s};
+use super::generate::{End, answer_json, chat_prompt, generate, kept_call, kv_words, tokens_per_s};
+use super::keeper::Keeper;
 use super::kept::Kept;
 use super::output;
 use super::signals::Signals;
+use crate::history::{self, Beginning};
 use crate::ids::SessionId;
 use crate::kv::HeadChoice;
 use crate::runtime::{Draft, Finish, Held, Runtime, SessionError, SessionPicture};
@@ -40,6 +42,8 @@ pub(super) struct Conversation {
     system: Option<String>,
     turns: Vec<Message>,
     last: Option<Finish>,
+    /// What puts the calls into the history.
+    pub(super) keeper: Keeper,
     /// Whose cache holds what was said.
     session: Current,
     /// Sessions that no file holds: they end with the chat.
@@ -83,10 +87,17 @@ impl Conversation {
             system,
             turns: Vec::new(),
             last: None,
+            keeper: Keeper::default(),
             session: Current::fresh(),
             loose: BTreeSet::new(),
             evicted: Some(0),
         }
+    }
+
+    /// Goes on after what a conversation of the history has; its cache is read anew with the next question.
+    pub(super) fn go_on(&mut self, said: history::Conversation) {
+        self.turns = said.messages();
+        self.system = said.beginning.system;
     }
 
     /// Forgets the turns.
@@ -123,6 +134,7 @@ impl Conversation {
         }
         self.last = None;
         self.evicted = Some(0);
+        self.keeper.begin_anew();
     }
 
     async fn drop_session(&self, session: &SessionId) {
@@ -163,6 +175,15 @@ impl Conversation {
             show,
         )
         .await?;
+        if let Some((question, before)) = self.turns.split_last() {
+            let call = kept_call("chat", &self.model.id, &question.content, &generated);
+            let beginning = || Beginning {
+                system: self.system.clone(),
+                raw: false,
+                before: before.to_vec(),
+            };
+            self.keeper.keep(beginning, &call);
+        }
         if json {
             output::json_line(&answer_json(&self.model.id, &generated))?;
         } else {

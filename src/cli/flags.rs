@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::exit::Usage;
 use crate::config::Overrides;
+use crate::history::Named;
 use crate::kv::{Budget, PolicyKind};
 use crate::sample::{Defaults, RawSampling, SamplingParams, StopMatcher};
 
@@ -149,6 +150,21 @@ pub(super) struct SamplingFlags {
     /// The longest answer in tokens
     #[arg(long, value_name = "N")]
     max_tokens: Option<NonZeroUsize>,
+}
+
+/// Flags of commands whose calls are kept in the history.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "History")]
+pub(super) struct HistoryFlags {
+    /// Go on with the conversation of the last call
+    #[arg(short = 'c', long = "continue", conflicts_with_all = ["system", "conversation"])]
+    pub(super) go_on: bool,
+    /// Go on with this conversation, as `llamahome log` names it
+    #[arg(long, value_name = "ID", conflicts_with = "system")]
+    pub(super) conversation: Option<Named>,
+    /// Keep no call of this command in the history
+    #[arg(long)]
+    pub(super) no_log: bool,
 }
 
 /// How the answers of one command are drawn.

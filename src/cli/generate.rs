@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::exit::Signal;
 use super::flags::Drawing;
 use super::signals::Signals;
+use crate::history::Call;
 use crate::ids::{ModelId, RequestId};
 use crate::kv::{KvChoice, KvReport};
 use crate::runtime::{Ask, Draft, Fed, Finish, Piece, Runtime, ServedModel};
@@ -147,6 +148,32 @@ pub(super) fn answer_json(model: &ModelId, generated: &Generated) -> Value {
             "kv": finish.kv,
             "timings": timings_json(&finish.usage),
         }),
+    }
+}
+
+/// An answer as the history keeps it.
+pub(super) fn kept_call(
+    command: &str,
+    model: &ModelId,
+    prompt: &str,
+    generated: &Generated,
+) -> Call {
+    let mut about = answer_json(model, generated);
+    let mut finish_reason = None;
+    if let Value::Object(fields) = &mut about {
+        fields.shift_remove("model");
+        fields.shift_remove("text");
+        let reason = fields.shift_remove("finish_reason");
+        finish_reason = reason.and_then(|reason| Some(reason.as_str()?.to_owned()));
+    }
+    Call {
+        at: super::host::now(),
+        command: command.to_owned(),
+        model: model.to_string(),
+        prompt: prompt.to_owned(),
+        answer: generated.text.clone(),
+        finish_reason,
+        about,
     }
 }
 

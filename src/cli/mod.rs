@@ -23,10 +23,12 @@ mod exit;
 mod flags;
 mod generate;
 mod host;
+mod keeper;
 mod kept;
 mod keys;
 mod lines;
 mod loadtest;
+mod log;
 mod man;
 mod models;
 mod output;
@@ -57,6 +59,7 @@ Examples:
   llamahome                                     talk to the default model
   echo 'What is the capital of France?' | llamahome
   llamahome run smollm2 'Write a haiku' --max-tokens 40
+  llamahome run -c 'And one about rain'         go on with what was said last
   llamahome serve --model smollm2 --port 8085   the OpenAI API on http://127.0.0.1:8085/v1
   llamahome pull hf:owner/repo --as mine        fetch a model
   llamahome run mine - --kv-policy h2o --kv-heavy 256 --kv-recent 256 < question.txt
@@ -116,6 +119,8 @@ enum Command {
     Bench(bench::Args),
     /// Put a server of the OpenAI API under load; exit code 1 when a goal is broken
     Loadtest(Box<loadtest::Args>),
+    /// List, search, show and remove what `run` and `chat` were asked and answered
+    Log(log::Args),
     /// Make, list and revoke the keys of the server's clients
     Keys(keys::Args),
     /// Show or check the settings
@@ -173,6 +178,7 @@ fn dispatch(Cli { global, command }: Cli) -> anyhow::Result<Exit> {
         Some(Command::Train(args)) => train::run(&global, &args),
         Some(Command::Bench(args)) => bench::run(&global, &args),
         Some(Command::Loadtest(args)) => loadtest::run(&global, &args),
+        Some(Command::Log(args)) => log::run(&global, args),
         Some(Command::Keys(args)) => keys::run(&global, &args),
         Some(Command::Man(args)) => man::run(Cli::command(), &args),
         Some(Command::Config(args)) => config::run(&global, &args),

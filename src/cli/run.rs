@@ -6,13 +6,15 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::exit::{Exit, Usage};
-use super::flags::{Drawing, Global, ModelFlags, SamplingFlags};
-use super::generate::{End, answer_json, chat_prompt, generate, text_prompt};
-use super::host::Host;
+use super::flags::{Drawing, Global, HistoryFlags, ModelFlags, SamplingFlags};
+use super::generate::{End, answer_json, chat_prompt, generate, kept_call, text_prompt};
+use super::host::{self, Host};
+use super::keeper::Keeper;
 use super::kept;
 use super::output;
 use super::signals::Signals;
 use crate::config::Overrides;
+use crate::history::{Beginning, Call, Conversation};
 use crate::kv::KvChoice;
 use crate::sched::{FinishReason, Forward};
 use crate::text::{Message, Role};
@@ -20,15 +22,19 @@ use crate::text::{Message, Role};
 /// The flags of `run`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The model: an installed name, one of the catalogue, or a path
-    model: String,
+    /// The model: an installed name, one of the catalogue, or a path; with --continue the prompt begins here
+    #[arg(required_unless_present_any = ["go_on", "conversation"])]
+    model: Option<String>,
     /// The prompt; without one, or where it says `-`, standard input is read
     prompt: Vec<String>,
+    /// With --continue: who answers, if not who did before
+    #[arg(long = "model", value_name = "MODEL")]
+    other: Option<String>,
     /// Instructions before the prompt
     #[arg(long, value_name = "TEXT", conflicts_with = "raw")]
     system: Option<String>,
     /// Continue the prompt as it is, without the model's chat template
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["go_on", "conversation"])]
     raw: bool,
     /// Show first which tokens of the prompt the cache keeps: coloured by their score, evicted ones grey
     #[arg(long)]
@@ -39,7 +45,17 @@ pub(super) struct Args {
     #[command(flatten)]
     sampling: SamplingFlags,
     #[command(flatten)]
+    history: HistoryFlags,
+    #[command(flatten)]
     flags: ModelFlags,
+}
+
+/// What is asked, of whom, after what.
+struct Question {
+    model: String,
+    text: String,
+    /// What was said before.
+    beginning: Beginning,
 }
 
 /// Runs the command.
@@ -51,13 +67,46 @@ pub(super) fn run(global: &Global, args: Args) -> Result<Exit> {
     args.flags.add_to(&mut overrides);
     let mut host = Host::open(global, overrides)?;
     let drawing = args.sampling.drawing(&host.settings().sampling)?;
-    let prompt = prompt(&args.prompt)?;
-    host.start_log()?;
-    host.ensure(&args.model)?;
-    if args.show_kv {
-        return show(&host, &args, prompt, &drawing);
+    if args.other.is_some() && !args.history.goes_on() {
+        let what = "--model is for --continue: without it the model stands before the prompt";
+        return Err(Usage(what.to_owned()).into());
     }
-    actix::System::new().block_on(answer(&host, &args, prompt, &drawing))
+    host.start_log()?;
+    let (mut keeper, said) = Keeper::open(&host, &args.history)?;
+    let question = question(&args, said)?;
+    host.ensure(&question.model)?;
+    if args.show_kv {
+        return show(&host, &args, &question, &drawing, &mut keeper);
+    }
+    let answered = answer(&host, &args, &question, &drawing, &mut keeper);
+    actix::System::new().block_on(answered)
+}
+
+/// The question of the command line, after the conversation that is gone on with.
+fn question(args: &Args, said: Option<Conversation>) -> Result<Question> {
+    let Some(said) = said else {
+        let beginning = Beginning {
+            system: args.system.clone(),
+            raw: args.raw,
+            before: Vec::new(),
+        };
+        return Ok(Question {
+            model: args.model.clone().unwrap_or_default(),
+            text: prompt(&args.prompt)?,
+            beginning,
+        });
+    };
+    let words: Vec<String> = args.model.iter().chain(&args.prompt).cloned().collect();
+    let before = said.model().map(str::to_owned);
+    let model = args.other.clone().or(before).unwrap_or_default();
+    Ok(Question {
+        model,
+        text: prompt(&words)?,
+        beginning: Beginning {
+            before: said.messages(),
+            ..said.beginning
+        },
+    })
 }
 
 /// The words of the command line, with standard input for `-` or for none.
@@ -83,24 +132,32 @@ fn prompt(words: &[String]) -> Result<String> {
 }
 
 /// The messages of the command line.
-fn messages(args: &Args, prompt: String) -> Vec<Message> {
-    let system = args
-        .system
-        .iter()
-        .map(|text| Message::new(Role::System, text));
-    system.chain([Message::new(Role::User, prompt)]).collect()
+fn messages(question: &Question) -> Vec<Message> {
+    let Beginning { system, before, .. } = &question.beginning;
+    let system = system.iter().map(|text| Message::new(Role::System, text));
+    let asked = Message::new(Role::User, &question.text);
+    system
+        .chain(before.iter().cloned())
+        .chain([asked])
+        .collect()
 }
 
 /// The prompt as the cache keeps it, and then the answer; without actors, for the cache is looked into.
-fn show(host: &Host, args: &Args, prompt: String, drawing: &Drawing) -> Result<Exit> {
+fn show(
+    host: &Host,
+    args: &Args,
+    question: &Question,
+    drawing: &Drawing,
+    keeper: &mut Keeper,
+) -> Result<Exit> {
     let (models, ..) = host.models();
-    let (model, mut forward) = models.load(&args.model)?;
+    let (model, mut forward) = models.load(&question.model)?;
     let ids = if args.raw {
-        model.tokenizer.encode_prompt(&prompt)?
+        model.tokenizer.encode_prompt(&question.text)?
     } else {
         let template = model.chat_template();
         let options = crate::text::RenderOptions::default();
-        template.render_ids(&model.tokenizer, &messages(args, prompt), &options)?
+        template.render_ids(&model.tokenizer, &messages(question), &options)?
     };
     let context = forward.model().context();
     let settings = host.settings();
@@ -128,6 +185,17 @@ fn show(host: &Host, args: &Args, prompt: String, drawing: &Drawing) -> Result<E
             output::answer(part)
         }
     })?;
+    let call = Call {
+        at: host::now(),
+        command: "run".to_owned(),
+        model: question.model.clone(),
+        prompt: question.text.clone(),
+        answer: text.clone(),
+        // The cache is looked into here, and nobody notes why the last token was the last.
+        finish_reason: Some("unknown".to_owned()),
+        about: serde_json::json!({ "kv": kv }),
+    };
+    keeper.keep(|| question.beginning.clone(), &call);
     if args.json {
         output::json(&serde_json::json!({ "prompt": tokens, "text": text, "kv": kv }))?;
     } else {
@@ -137,13 +205,19 @@ fn show(host: &Host, args: &Args, prompt: String, drawing: &Drawing) -> Result<E
     Ok(Exit::Done)
 }
 
-async fn answer(host: &Host, args: &Args, prompt: String, drawing: &Drawing) -> Result<Exit> {
+async fn answer(
+    host: &Host,
+    args: &Args,
+    question: &Question,
+    drawing: &Drawing,
+    keeper: &mut Keeper,
+) -> Result<Exit> {
     let runtime = host.boot(None)?;
-    let model = runtime.model(Some(&args.model)).await?;
+    let model = runtime.model(Some(&question.model)).await?;
     let prompt = if args.raw {
-        text_prompt(&model, &prompt)?
+        text_prompt(&model, &question.text)?
     } else {
-        chat_prompt(&model, None, messages(args, prompt))?
+        chat_prompt(&model, None, messages(question))?
     };
     // Until here a signal ends the process by itself.
     let mut signals = Signals::listen().context("cannot listen for signals")?;
@@ -155,6 +229,8 @@ async fn answer(host: &Host, args: &Args, prompt: String, drawing: &Drawing) -> 
         }
     };
     let generated = generate(&runtime, &model, prompt, drawing, &mut signals, stream).await?;
+    let call = kept_call("run", &model.id, &question.text, &generated);
+    keeper.keep(|| question.beginning.clone(), &call);
     if args.json {
         output::json(&answer_json(&model.id, &generated))?;
     } else {

@@ -53,4 +53,6 @@ pub struct Settings {
     pub sampling: crate::sample::Defaults,
     /// Which models can be fetched by name.
     pub store: crate::store::Config,
+    /// What is kept of the conversations of this machine's user.
+    pub history: crate::history::Config,
 }

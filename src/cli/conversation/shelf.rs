@@ -109,6 +109,7 @@ impl Conversation {
         messages.drain(..usize::from(self.system.is_some()));
         self.turns = messages;
         self.evicted = None;
+        self.keeper.begin_anew();
         Ok(count)
     }
 
