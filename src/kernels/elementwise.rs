@@ -114,6 +114,17 @@ pub fn rotate_rows(
 ) {
     assert!(heads * head_dim <= width, "heads of {head_dim} in {width}");
     assert_eq!(rows.len(), angles.len() * width, "rows: one per angle");
+    if angles.len() <= ROWS {
+        let mut all = Rotate {
+            rows,
+            width,
+            heads,
+            head_dim,
+            angles,
+        };
+        steps::run(level, &mut all);
+        return;
+    }
     let parts = rows
         .chunks_mut((ROWS * width).max(1))
         .zip(angles.chunks(ROWS));

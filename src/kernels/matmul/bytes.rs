@@ -52,10 +52,17 @@ impl Bytes {
         self.scales.resize(groups, 0.0);
         self.group_sums.resize(groups, 0.0);
         // Of a few rows, the parts would wait for each other longer than they take.
-        let part = match n > FEW {
-            true => FEW * cols,
-            false => x.len(),
-        };
+        if n <= FEW {
+            lanes.run(&mut Round {
+                x,
+                words: &mut self.words,
+                scales: &mut self.scales,
+                group_sums: &mut self.group_sums,
+                unit_sums: &mut self.unit_sums,
+            });
+            return;
+        }
+        let part = FEW * cols;
         let words = self.words.chunks_mut(part / 4);
         let scales = self.scales.chunks_mut(part / GROUP);
         let sums =
