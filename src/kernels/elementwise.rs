@@ -1,7 +1,5 @@
 //! What is computed element by element between the products of a block.
 
-use std::sync::{Mutex, PoisonError};
-
 use super::lanes::{Lanes, Work};
 use super::level::Level;
 use super::line::Shared;
@@ -114,35 +112,17 @@ pub fn rotate_rows(
 ) {
     assert!(heads * head_dim <= width, "heads of {head_dim} in {width}");
     assert_eq!(rows.len(), angles.len() * width, "rows: one per angle");
-    if angles.len() <= ROWS {
-        let mut all = Rotate {
-            rows,
-            width,
-            heads,
-            head_dim,
-            angles,
-        };
-        steps::run(level, &mut all);
-        return;
-    }
     let parts = rows
         .chunks_mut((ROWS * width).max(1))
         .zip(angles.chunks(ROWS));
-    let parts: Vec<_> = parts
-        .map(|(rows, angles)| {
-            Mutex::new(Rotate {
-                rows,
-                width,
-                heads,
-                head_dim,
-                angles,
-            })
-        })
-        .collect();
-    pool.run(parts.len(), |part| {
-        let mut part = parts[part].lock().unwrap_or_else(PoisonError::into_inner);
-        steps::run(level, &mut *part);
+    let parts = parts.map(|(rows, angles)| Rotate {
+        rows,
+        width,
+        heads,
+        head_dim,
+        angles,
     });
+    pool.each(parts, |part| steps::run(level, part));
 }
 
 struct Rotate<'a> {
@@ -227,15 +207,15 @@ impl<R: Row> Job for ByRows<'_, R> {
     fn run<S: Steps>(self, steps: S) {
         let lanes = steps.vectors();
         let shared = Shared::new(self.to);
-        let parts = self.from.chunks(ROWS * self.from_width);
-        let parts: Vec<&[f32]> = parts.collect();
-        self.pool.run(parts.len(), |part| {
+        let most = ROWS * self.from_width;
+        self.pool.run(self.from.len().div_ceil(most), |part| {
+            let from = &self.from[part * most..((part + 1) * most).min(self.from.len())];
             let start = part * ROWS * self.to_width;
-            let rows = parts[part].len() / self.from_width;
+            let rows = from.len() / self.from_width;
             // SAFETY: every part has rows of its own.
             let to = unsafe { shared.part(start..start + rows * self.to_width) };
             lanes.run(Rows {
-                from: parts[part],
+                from,
                 from_width: self.from_width,
                 to,
                 to_width: self.to_width,

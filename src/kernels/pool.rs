@@ -131,6 +131,30 @@ impl Pool {
         }
     }
 
+    /// Calls `work` once for every part, likewise; one that is alone needs no list and no lock.
+    ///
+    /// # Panics
+    ///
+    /// As [`Pool::run`].
+    pub(super) fn each<T: Send>(
+        &self,
+        parts: impl IntoIterator<Item = T>,
+        work: impl Fn(&mut T) + Sync,
+    ) {
+        let mut parts = parts.into_iter();
+        match (parts.next(), parts.next()) {
+            (None, _) => {}
+            (Some(mut part), None) => work(&mut part),
+            (Some(first), Some(second)) => {
+                let parts = [first, second].into_iter().chain(parts);
+                let parts: Vec<_> = parts.map(Mutex::new).collect();
+                self.run(parts.len(), |part| {
+                    work(&mut parts[part].lock().unwrap_or_else(PoisonError::into_inner));
+                });
+            }
+        }
+    }
+
     /// Says what each thread, by its number, is going to read after the next run or runs: it fetches some of that while it
     /// waits.
     pub(super) fn expect<'a>(&self, bytes: impl Fn(usize) -> &'a [u8]) {

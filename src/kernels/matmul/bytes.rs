@@ -1,11 +1,9 @@
 //! The rows that quantised weights are multiplied with, rounded to 8 bits.
 
-use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
-
 use super::packing::UNIT;
 use crate::kernels::lanes::{GROUP, Lanes, Work};
 use crate::kernels::pool::Pool;
+use std::ops::Range;
 
 /// Words of a unit.
 pub(super) const WORDS: usize = UNIT / 4;
@@ -52,36 +50,23 @@ impl Bytes {
         self.scales.resize(groups, 0.0);
         self.group_sums.resize(groups, 0.0);
         // Of a few rows, the parts would wait for each other longer than they take.
-        if n <= FEW {
-            lanes.run(&mut Round {
-                x,
-                words: &mut self.words,
-                scales: &mut self.scales,
-                group_sums: &mut self.group_sums,
-                unit_sums: &mut self.unit_sums,
-            });
-            return;
-        }
-        let part = FEW * cols;
+        let part = match n > FEW {
+            true => FEW * cols,
+            false => x.len(),
+        };
         let words = self.words.chunks_mut(part / 4);
         let scales = self.scales.chunks_mut(part / GROUP);
         let sums =
             (self.group_sums.chunks_mut(part / GROUP)).zip(self.unit_sums.chunks_mut(part / UNIT));
         let parts = x.chunks(part).zip(words).zip(scales.zip(sums));
-        let parts: Vec<_> = parts
-            .map(|((x, words), (scales, (group_sums, unit_sums)))| {
-                Mutex::new(Round {
-                    x,
-                    words,
-                    scales,
-                    group_sums,
-                    unit_sums,
-                })
-            })
-            .collect();
-        pool.run(parts.len(), |part| {
-            lanes.run(&mut *parts[part].lock().unwrap_or_else(PoisonError::into_inner));
+        let parts = parts.map(|((x, words), (scales, (group_sums, unit_sums)))| Round {
+            x,
+            words,
+            scales,
+            group_sums,
+            unit_sums,
         });
+        pool.each(parts, |part| lanes.run(part));
     }
 
     /// Sets of up to `most` rows.

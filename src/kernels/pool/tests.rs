@@ -170,3 +170,13 @@ fn dropping_a_pool_ends_its_threads() {
     drop(pool);
     assert_eq!(shared.strong_count(), 0);
 }
+
+#[test]
+fn each_part_is_worked_on_once_however_many_there_are() {
+    let pool = pool(3);
+    for parts in [0, 1, 2, 3, 100] {
+        let mut values: Vec<usize> = (0..parts).collect();
+        pool.each(values.iter_mut(), |value| **value += 1000);
+        assert_eq!(values, (1000..1000 + parts).collect::<Vec<_>>());
+    }
+}
