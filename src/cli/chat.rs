@@ -67,9 +67,14 @@ pub(super) fn run(global: &Global, args: Args) -> Result<Exit> {
         if !typed_in && drawing.raw.temperature.is_none() && !asks_for_temperature(&host) {
             drawing.raw.temperature = Some(0.0);
         }
-        let mut conversation =
-            Conversation::new(runtime.clone(), model, drawing, args.json, args.system);
-        conversation.keeper = keeper;
+        let mut conversation = Conversation::new(
+            runtime.clone(),
+            model,
+            drawing,
+            args.json,
+            args.system,
+            keeper,
+        );
         if let Some(said) = said {
             eprintln!(
                 "going on with conversation {} of {} calls",
@@ -219,11 +224,10 @@ fn note(host: &Host, turn: &Turn) {
 
 /// A line beside the conversation: dim, where the terminal shows colours.
 fn aside(text: &str) {
-    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    if plain || !std::io::stderr().is_terminal() {
-        eprintln!("{text}");
-    } else {
+    if output::colours(&std::io::stderr()) {
         eprintln!("\x1b[2m{text}\x1b[0m");
+    } else {
+        eprintln!("{text}");
     }
 }
 

@@ -43,7 +43,7 @@ pub(super) struct Conversation {
     turns: Vec<Message>,
     last: Option<Finish>,
     /// What puts the calls into the history.
-    pub(super) keeper: Keeper,
+    keeper: Keeper,
     /// Whose cache holds what was said.
     session: Current,
     /// Sessions that no file holds: they end with the chat.
@@ -78,6 +78,7 @@ impl Conversation {
         drawing: Drawing,
         json: bool,
         system: Option<String>,
+        keeper: Keeper,
     ) -> Self {
         Conversation {
             runtime,
@@ -87,7 +88,7 @@ impl Conversation {
             system,
             turns: Vec::new(),
             last: None,
-            keeper: Keeper::default(),
+            keeper,
             session: Current::fresh(),
             loose: BTreeSet::new(),
             evicted: Some(0),

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::exit::Signal;
 use super::flags::Drawing;
@@ -12,7 +12,7 @@ use crate::history::Call;
 use crate::ids::{ModelId, RequestId};
 use crate::kv::{KvChoice, KvReport};
 use crate::runtime::{Ask, Draft, Fed, Finish, Piece, Runtime, ServedModel};
-use crate::sched::{OfPrompt, Standing, Usage};
+use crate::sched::{FinishReason, OfPrompt, Standing, Usage};
 use crate::text::{Message, RenderOptions};
 
 /// What is to be gone on with.
@@ -28,6 +28,16 @@ pub(super) struct Generated {
     pub(super) text: String,
     /// How it ended.
     pub(super) end: End,
+}
+
+impl Generated {
+    /// Why it ended by itself, if it did.
+    fn finish_reason(&self) -> Option<FinishReason> {
+        match &self.end {
+            End::Done(finish) => Some(finish.reason),
+            End::Stopped(_) => None,
+        }
+    }
 }
 
 /// How a generation ended.
@@ -138,17 +148,23 @@ pub(super) fn render_options() -> RenderOptions {
 
 /// An answer as one object; of one that was stopped there is only the text.
 pub(super) fn answer_json(model: &ModelId, generated: &Generated) -> Value {
-    match &generated.end {
-        End::Stopped(_) => json!({ "model": model, "text": generated.text, "finish_reason": null }),
-        End::Done(finish) => json!({
-            "model": model,
-            "text": generated.text,
-            "finish_reason": finish.reason,
-            "usage": usage_json(&finish.usage),
-            "kv": finish.kv,
-            "timings": timings_json(&finish.usage),
-        }),
+    let mut answer = Map::new();
+    answer.insert("model".to_owned(), json!(model));
+    answer.insert("text".to_owned(), json!(generated.text));
+    answer.insert("finish_reason".to_owned(), json!(generated.finish_reason()));
+    answer.extend(about_json(&generated.end));
+    Value::Object(answer)
+}
+
+/// What an answer took; nothing is known of one that was stopped.
+fn about_json(end: &End) -> Map<String, Value> {
+    let mut about = Map::new();
+    if let End::Done(finish) = end {
+        about.insert("usage".to_owned(), usage_json(&finish.usage));
+        about.insert("kv".to_owned(), json!(finish.kv));
+        about.insert("timings".to_owned(), timings_json(&finish.usage));
     }
+    about
 }
 
 /// An answer as the history keeps it.
@@ -158,22 +174,15 @@ pub(super) fn kept_call(
     prompt: &str,
     generated: &Generated,
 ) -> Call {
-    let mut about = answer_json(model, generated);
-    let mut finish_reason = None;
-    if let Value::Object(fields) = &mut about {
-        fields.shift_remove("model");
-        fields.shift_remove("text");
-        let reason = fields.shift_remove("finish_reason");
-        finish_reason = reason.and_then(|reason| Some(reason.as_str()?.to_owned()));
-    }
+    let finish_reason = json!(generated.finish_reason());
     Call {
         at: super::host::now(),
         command: command.to_owned(),
         model: model.to_string(),
         prompt: prompt.to_owned(),
         answer: generated.text.clone(),
-        finish_reason,
-        about,
+        finish_reason: finish_reason.as_str().map(str::to_owned),
+        about: Value::Object(about_json(&generated.end)),
     }
 }
 

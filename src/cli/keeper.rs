@@ -1,5 +1,7 @@
 //! What puts the calls of a command into the history, and takes a conversation out of it to go on with.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 
 use super::exit::Usage;
@@ -9,13 +11,17 @@ use crate::history::{Beginning, Call, Conversation, ConversationId, History, Pla
 use crate::store::Home;
 
 /// The history's file.
+pub(super) fn path(home: &Home) -> PathBuf {
+    home.history().join("calls.db")
+}
+
+/// The history, made if there is none.
 pub(super) fn open(home: &Home) -> Result<History> {
     home.create()?;
-    Ok(History::open(&home.history().join("calls.db"))?)
+    Ok(History::open(&path(home))?)
 }
 
 /// Keeps the calls of a command. What cannot be kept is told, and the answer stands.
-#[derive(Default)]
 pub(super) struct Keeper {
     /// `None` where nothing is to be kept.
     history: Option<History>,
@@ -35,22 +41,15 @@ impl Keeper {
         let keeps = host.settings().history.calls && !flags.no_log;
         if !flags.goes_on() {
             // A history that cannot be opened keeps nobody from an answer.
-            let history = keeps.then(|| open(host.home()));
-            let history = history.and_then(|opened| opened.map_err(untold).ok());
-            let conversation = None;
-            return Ok((
-                Keeper {
-                    history,
-                    conversation,
-                },
-                None,
-            ));
+            let opened = keeps.then(|| open(host.home()));
+            let keeper = Keeper {
+                history: opened.and_then(|opened| opened.map_err(untold).ok()),
+                conversation: None,
+            };
+            return Ok((keeper, None));
         }
         let history = open(host.home())?;
-        let id = match &flags.conversation {
-            Some(named) => history.find(named)?,
-            None => history.last()?,
-        };
+        let id = history.find_or_last(flags.conversation.as_ref())?;
         let said = history.conversation(&id)?;
         if said.beginning.raw {
             let what = format!(

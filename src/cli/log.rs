@@ -1,7 +1,5 @@
 //! `log`: what `run` and `chat` were asked and answered.
 
-use std::io::IsTerminal;
-
 use anyhow::Result;
 use clap::Subcommand;
 
@@ -93,10 +91,7 @@ pub(super) fn run(global: &Global, args: Args) -> Result<Exit> {
         Act::List(flags) => list(&history, &flags)?,
         Act::Search { words, list } => return search(&history, &words, &list),
         Act::Show { id, json } => {
-            let id = match id {
-                Some(named) => history.find(&named)?,
-                None => history.last()?,
-            };
+            let id = history.find_or_last(id.as_ref())?;
             let said = history.conversation(&id)?;
             if json {
                 output::json(&said)?;
@@ -105,7 +100,7 @@ pub(super) fn run(global: &Global, args: Args) -> Result<Exit> {
             }
         }
         Act::Rm { ids, all } => remove(&mut history, &ids, all)?,
-        Act::Path => output::line(host.home().history().join("calls.db").display())?,
+        Act::Path => output::line(keeper::path(host.home()).display())?,
     }
     Ok(Exit::Done)
 }
@@ -154,7 +149,7 @@ fn search(history: &History, words: &[String], flags: &ListArgs) -> Result<Exit>
         output::line(format!("{}  {}  {}", hit.conversation, hit.at, hit.model))?;
         for (i, part) in one_line(&hit.excerpt).split(['\u{2}', '\u{3}']).enumerate() {
             // Every second part is a word that was searched for.
-            if i % 2 == 1 && bold() {
+            if i % 2 == 1 && output::colours(&std::io::stdout()) {
                 output::text("\x1b[1m")?;
                 output::answer(part)?;
                 output::text("\x1b[0m")?;
@@ -224,11 +219,6 @@ fn short(text: &str) -> String {
         Some((end, _)) => format!("{}...", &line[..end]),
         None => line,
     }
-}
-
-fn bold() -> bool {
-    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    !plain && std::io::stdout().is_terminal()
 }
 
 #[cfg(test)]

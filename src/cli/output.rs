@@ -39,6 +39,12 @@ pub(super) fn bytes(bytes: &[u8]) -> anyhow::Result<()> {
     }
 }
 
+/// Whether what is written to `stream` may be coloured (<https://no-color.org>).
+pub(super) fn colours(stream: &impl IsTerminal) -> bool {
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    !plain && stream.is_terminal()
+}
+
 /// Writes a part of an answer. On a terminal, what would steer it is shown as U+FFFD: a model's words are data.
 pub(super) fn answer(part: &str) -> anyhow::Result<()> {
     if io::stdout().is_terminal() {

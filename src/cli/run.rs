@@ -50,12 +50,13 @@ pub(super) struct Args {
     flags: ModelFlags,
 }
 
-/// What is asked, of whom, after what.
+/// What is asked, of whom, after what, and how the answer is drawn.
 struct Question {
     model: String,
     text: String,
     /// What was said before.
     beginning: Beginning,
+    drawing: Drawing,
 }
 
 /// Runs the command.
@@ -73,17 +74,17 @@ pub(super) fn run(global: &Global, args: Args) -> Result<Exit> {
     }
     host.start_log()?;
     let (mut keeper, said) = Keeper::open(&host, &args.history)?;
-    let question = question(&args, said)?;
+    let question = question(&args, drawing, said)?;
     host.ensure(&question.model)?;
     if args.show_kv {
-        return show(&host, &args, &question, &drawing, &mut keeper);
+        return show(&host, &args, &question, &mut keeper);
     }
-    let answered = answer(&host, &args, &question, &drawing, &mut keeper);
+    let answered = answer(&host, &args, &question, &mut keeper);
     actix::System::new().block_on(answered)
 }
 
 /// The question of the command line, after the conversation that is gone on with.
-fn question(args: &Args, said: Option<Conversation>) -> Result<Question> {
+fn question(args: &Args, drawing: Drawing, said: Option<Conversation>) -> Result<Question> {
     let Some(said) = said else {
         let beginning = Beginning {
             system: args.system.clone(),
@@ -94,6 +95,7 @@ fn question(args: &Args, said: Option<Conversation>) -> Result<Question> {
             model: args.model.clone().unwrap_or_default(),
             text: prompt(&args.prompt)?,
             beginning,
+            drawing,
         });
     };
     let words: Vec<String> = args.model.iter().chain(&args.prompt).cloned().collect();
@@ -106,6 +108,7 @@ fn question(args: &Args, said: Option<Conversation>) -> Result<Question> {
             before: said.messages(),
             ..said.beginning
         },
+        drawing,
     })
 }
 
@@ -143,13 +146,7 @@ fn messages(question: &Question) -> Vec<Message> {
 }
 
 /// The prompt as the cache keeps it, and then the answer; without actors, for the cache is looked into.
-fn show(
-    host: &Host,
-    args: &Args,
-    question: &Question,
-    drawing: &Drawing,
-    keeper: &mut Keeper,
-) -> Result<Exit> {
+fn show(host: &Host, args: &Args, question: &Question, keeper: &mut Keeper) -> Result<Exit> {
     let (models, ..) = host.models();
     let (model, mut forward) = models.load(&question.model)?;
     let ids = if args.raw {
@@ -167,7 +164,7 @@ fn show(
         forward: &mut forward,
         tokenizer: &model.tokenizer,
         policy,
-        sampling: drawing.params()?,
+        sampling: question.drawing.params()?,
         eos: &model.eos,
         chunk: settings.scheduler.prefill_tokens,
     };
@@ -175,7 +172,7 @@ fn show(
     if !args.json {
         kept::draw(&tokens)?;
     }
-    let limit = drawing.limit().unwrap_or(room).min(room);
+    let limit = question.drawing.limit().unwrap_or(room).min(room);
     let mut text = String::new();
     let kv = reading.answer(&ids, next, limit, |part| {
         text.push_str(part);
@@ -209,7 +206,6 @@ async fn answer(
     host: &Host,
     args: &Args,
     question: &Question,
-    drawing: &Drawing,
     keeper: &mut Keeper,
 ) -> Result<Exit> {
     let runtime = host.boot(None)?;
@@ -228,7 +224,15 @@ async fn answer(
             output::answer(part)
         }
     };
-    let generated = generate(&runtime, &model, prompt, drawing, &mut signals, stream).await?;
+    let generated = generate(
+        &runtime,
+        &model,
+        prompt,
+        &question.drawing,
+        &mut signals,
+        stream,
+    )
+    .await?;
     let call = kept_call("run", &model.id, &question.text, &generated);
     keeper.keep(|| question.beginning.clone(), &call);
     if args.json {

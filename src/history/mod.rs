@@ -380,6 +380,14 @@ impl History {
         }
     }
 
+    /// The conversation that is meant; that of the last call where none is named.
+    ///
+    /// # Errors
+    /// As [`History::find`] and [`History::last`].
+    pub fn find_or_last(&self, named: Option<&Named>) -> Result<ConversationId, HistoryError> {
+        named.map_or_else(|| self.last(), |named| self.find(named))
+    }
+
     /// A conversation with all its calls.
     ///
     /// # Errors
