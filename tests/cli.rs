@@ -1051,3 +1051,23 @@ fn a_history_that_is_another_programs_file_costs_no_answer() {
     assert_eq!(code(&listed), 1);
     assert!(text(&listed.stderr).contains("it is no SQLite file"));
 }
+
+#[test]
+fn a_conversation_with_a_file_goes_on_from_another_folder() {
+    let _alone = alone();
+    let home = Home::empty();
+    let work = tempfile::tempdir().unwrap();
+    std::fs::copy(test_model(), work.path().join("mine.gguf")).unwrap();
+    let mut first = home.command(&["run", "./mine.gguf", "Say hello.", "--max-tokens", "4"]);
+    let output = first.current_dir(work.path()).output().unwrap();
+    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+    let output = home.run(&["run", "-c", "Again.", "--max-tokens", "4"]);
+    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+    let listed = parsed(&home.run(&["log", "--json"]));
+    let model = listed[0]["model"].as_str().unwrap();
+    assert!(
+        model.starts_with('/') && model.ends_with("mine.gguf"),
+        "{model}"
+    );
+    assert_eq!(listed[0]["calls"], 2);
+}

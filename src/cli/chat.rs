@@ -59,7 +59,8 @@ pub(super) fn run(global: &Global, args: Args) -> Result<Exit> {
         .model
         .or_else(|| before.map(str::to_owned))
         .unwrap_or_else(|| host.settings().runtime.default_model.clone());
-    host.ensure(&name)?;
+    let installed = host.ensure(&name)?;
+    let name = host::lasting_name(&host.library, &installed);
     actix::System::new().block_on(async {
         let runtime = host.boot(None)?;
         let model = runtime.model(Some(&name)).await?;
@@ -69,7 +70,7 @@ pub(super) fn run(global: &Global, args: Args) -> Result<Exit> {
         }
         let mut conversation = Conversation::new(
             runtime.clone(),
-            model,
+            (model, name),
             drawing,
             args.json,
             args.system,
@@ -300,9 +301,11 @@ async fn change_model(
     conversation: &mut Conversation,
 ) -> Result<()> {
     let (library, wanted, quiet) = (host.library.clone(), name.to_owned(), host.quiet());
-    tokio::task::spawn_blocking(move || host::ensure(&library, &wanted, quiet)).await??;
+    let installed =
+        tokio::task::spawn_blocking(move || host::ensure(&library, &wanted, quiet)).await??;
     let model = runtime.model(Some(name)).await?;
-    let before = conversation.change_model(model).await;
+    let name = host::lasting_name(&host.library, &installed);
+    let before = conversation.change_model(model, name).await;
     if before.id != conversation.model.id {
         // Its memory is of more use to the new one; a model that is busy after all stays.
         let _ = runtime.unload(before.id.clone()).await;

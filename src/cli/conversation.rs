@@ -36,6 +36,8 @@ pub(super) struct Conversation {
     runtime: Runtime,
     /// Who answers.
     pub(super) model: Held,
+    /// What finds that model again.
+    name: String,
     /// How answers are drawn.
     pub(super) drawing: Drawing,
     json: bool,
@@ -74,7 +76,7 @@ impl Conversation {
     /// A conversation that begins; answers are printed as text while they come, or whole as a line of JSON.
     pub(super) fn new(
         runtime: Runtime,
-        model: Held,
+        (model, name): (Held, String),
         drawing: Drawing,
         json: bool,
         system: Option<String>,
@@ -83,6 +85,7 @@ impl Conversation {
         Conversation {
             runtime,
             model,
+            name,
             drawing,
             json,
             system,
@@ -114,9 +117,10 @@ impl Conversation {
     }
 
     /// Goes on with another model, to which all that was said is new. Returns the one before.
-    pub(super) async fn change_model(&mut self, model: Held) -> Held {
+    pub(super) async fn change_model(&mut self, model: Held, name: String) -> Held {
         self.end().await;
         self.leave(Current::fresh()).await;
+        self.name = name;
         std::mem::replace(&mut self.model, model)
     }
 
@@ -177,7 +181,7 @@ impl Conversation {
         )
         .await?;
         if let Some((question, before)) = self.turns.split_last() {
-            let call = kept_call("chat", &self.model.id, &question.content, &generated);
+            let call = kept_call("chat", &self.name, &question.content, &generated);
             let beginning = || Beginning {
                 system: self.system.clone(),
                 raw: false,

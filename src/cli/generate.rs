@@ -168,17 +168,12 @@ fn about_json(end: &End) -> Map<String, Value> {
 }
 
 /// An answer as the history keeps it.
-pub(super) fn kept_call(
-    command: &str,
-    model: &ModelId,
-    prompt: &str,
-    generated: &Generated,
-) -> Call {
+pub(super) fn kept_call(command: &str, model: &str, prompt: &str, generated: &Generated) -> Call {
     let finish_reason = json!(generated.finish_reason());
     Call {
         at: super::host::now(),
         command: command.to_owned(),
-        model: model.to_string(),
+        model: model.to_owned(),
         prompt: prompt.to_owned(),
         answer: generated.text.clone(),
         finish_reason: finish_reason.as_str().map(str::to_owned),

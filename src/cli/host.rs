@@ -209,6 +209,15 @@ pub(super) fn ensure(library: &Library, name: &str, quiet: bool) -> Result<Insta
     pull(library, &request, quiet).with_context(|| format!("cannot pull {name}"))
 }
 
+/// What finds `model` again from any folder: its id, or the whole path of one that is not installed.
+pub(super) fn lasting_name(library: &Library, model: &Installed) -> String {
+    if model.path.starts_with(library.home().models()) {
+        return model.id.to_string();
+    }
+    let path = std::path::absolute(&model.path).unwrap_or_else(|_| model.path.clone());
+    path.display().to_string()
+}
+
 fn pull(library: &Library, request: &PullRequest, quiet: bool) -> Result<Installed> {
     library.home().create()?;
     let fetch = Fetch::from_env(variable);

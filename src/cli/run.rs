@@ -74,8 +74,9 @@ pub(super) fn run(global: &Global, args: Args) -> Result<Exit> {
     }
     host.start_log()?;
     let (mut keeper, said) = Keeper::open(&host, &args.history)?;
-    let question = question(&args, drawing, said)?;
-    host.ensure(&question.model)?;
+    let mut question = question(&args, drawing, said)?;
+    let installed = host.ensure(&question.model)?;
+    question.model = host::lasting_name(&host.library, &installed);
     if args.show_kv {
         return show(&host, &args, &question, &mut keeper);
     }
@@ -233,7 +234,7 @@ async fn answer(
         stream,
     )
     .await?;
-    let call = kept_call("run", &model.id, &question.text, &generated);
+    let call = kept_call("run", &question.model, &question.text, &generated);
     keeper.keep(|| question.beginning.clone(), &call);
     if args.json {
         output::json(&answer_json(&model.id, &generated))?;

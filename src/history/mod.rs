@@ -123,7 +123,7 @@ pub struct Call {
     pub at: String,
     /// `run` or `chat`.
     pub command: String,
-    /// Who answered.
+    /// Who answered, by a name that finds it again.
     pub model: String,
     /// The question.
     pub prompt: String,
