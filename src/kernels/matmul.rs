@@ -150,23 +150,28 @@ impl Job for Multiply<'_> {
             out,
         }) = self;
         let lanes = steps.vectors();
-        let inputs = Packed::new(x, n, S::Vectors::SUMS);
-        let cost = weights.cols() * (ROWS / S::Vectors::LANES) * (n + 3) / 2;
-        let out = Output::new(out, weights.rows());
-        by_panel(pool, weights, (cost, BLOCK), |panels, sums| {
-            for (rows, inputs) in inputs.groups() {
-                for panel in panels.clone().filter_map(|i| Panel::of(weights, i)) {
-                    tile::multiply(lanes, panel.format, panel.bytes, inputs, sums);
-                    // SAFETY: each panel has rows of its own.
-                    unsafe { panel.write(&out, rows.clone(), sums) };
+        PACKED.with_borrow_mut(|inputs| {
+            inputs.pack(x, n, S::Vectors::SUMS);
+            let inputs = &*inputs;
+            let cost = weights.cols() * (ROWS / S::Vectors::LANES) * (n + 3) / 2;
+            let out = Output::new(out, weights.rows());
+            by_panel(pool, weights, (cost, BLOCK), |panels, sums| {
+                for (rows, inputs) in inputs.groups() {
+                    for panel in panels.clone().filter_map(|i| Panel::of(weights, i)) {
+                        tile::multiply(lanes, panel.format, panel.bytes, inputs, sums);
+                        // SAFETY: each panel has rows of its own.
+                        unsafe { panel.write(&out, rows.clone(), sums) };
+                    }
                 }
-            }
+            });
         });
     }
 }
 
 thread_local! {
     /// The inputs of the product that this thread calls.
+    static PACKED: RefCell<Packed> = RefCell::default();
+    /// Likewise, in bytes.
     static BYTES: RefCell<Bytes> = RefCell::default();
 }
 

@@ -158,12 +158,11 @@ impl HeadCache {
         &'a self,
         shared: &'a [Arc<Node>],
         at: (usize, usize),
-    ) -> Vec<&'a Pair> {
-        let nodes = shared.iter().map(|node| &node.pairs[at.0][at.1]);
+    ) -> impl Iterator<Item = &'a Pair> {
+        let nodes = shared.iter().map(move |node| &node.pairs[at.0][at.1]);
         nodes
             .chain([&self.arena, &self.hot])
             .filter(|pair| pair.len() > 0)
-            .collect()
     }
 
     /// Keeps the given flat slots, in order of time, as own rows; what was shared is copied.
@@ -379,7 +378,7 @@ impl HeadCache {
         let Some(cold) = self.cold.as_ref().filter(|cold| cold.len() > 0) else {
             return Ok(());
         };
-        let segments = self.segments(shared, at);
+        let segments: Vec<&Pair> = self.segments(shared, at).collect();
         let mut copies = Vec::new();
         for segment in segments.iter().filter(|s| s.keys.host().is_none()) {
             // Keys on a device are weighed on the host.

@@ -1,14 +1,14 @@
 //! The rows that weights are multiplied with, in the order in which tiles read them.
 
-use std::borrow::Cow;
 use std::ops::Range;
 
 use super::packing::UNIT;
 use super::tile::{self, Inputs};
 
-/// Rows in groups of one tile each, of which every column's floats are neighbours.
-pub(super) struct Packed<'a> {
-    values: Cow<'a, [f32]>,
+/// Rows in groups of one tile each, of which every column's floats are neighbours. The memory is used again.
+#[derive(Default)]
+pub(super) struct Packed {
+    values: Vec<f32>,
     /// Of the last row, if it is a group of its own, the sum over each unit.
     sums: Vec<f32>,
     groups: Vec<Group>,
@@ -23,12 +23,17 @@ struct Group {
     start: usize,
 }
 
-impl<'a> Packed<'a> {
-    /// Splits `x`, `[n, cols]`, into groups of `most` rows, at least 2, and a last one of the others.
-    pub(super) fn new(x: &'a [f32], n: usize, most: usize) -> Packed<'a> {
+impl Packed {
+    /// Replaces these by `x`, `[n, cols]`, in groups of `most` rows, at least 2, and a last one of the others.
+    pub(super) fn pack(&mut self, x: &[f32], n: usize, most: usize) {
         let cols = x.len() / n;
         let padded = cols.next_multiple_of(UNIT);
-        let mut groups = Vec::new();
+        let Packed {
+            values,
+            sums,
+            groups,
+        } = self;
+        groups.clear();
         let mut end = 0;
         for first in (0..n).step_by(most) {
             let rows = first..(first + most).min(n);
@@ -36,24 +41,16 @@ impl<'a> Packed<'a> {
             end += padded * width;
             groups.push(Group { rows, width, start });
         }
-        let mut sums = Vec::new();
+        sums.clear();
         if n % most == 1 {
             let last = &x[(n - 1) * cols..];
             sums.extend(last.chunks(UNIT).map(|unit| unit.iter().sum::<f32>()));
         }
-        let values = if n == 1 && cols == padded {
-            Cow::Borrowed(x)
-        } else {
-            let mut values = vec![0.0; end];
-            for group in &groups {
-                group.pack(x, cols, &mut values[group.start..]);
-            }
-            Cow::Owned(values)
-        };
-        Packed {
-            values,
-            sums,
-            groups,
+        // What no row fills is zero.
+        values.clear();
+        values.resize(end, 0.0);
+        for group in groups.iter() {
+            group.pack(x, cols, &mut values[group.start..]);
         }
     }
 

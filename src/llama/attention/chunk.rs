@@ -33,9 +33,9 @@ impl Attention {
             .f_narrow(1, index as i64 * group, group)?
             .f_transpose(0, 1)?
             .f_mul_scalar(scale)?;
-        let pairs = head.segments(shared, (self.layer, index));
-        let recalled = head.recalled.iter().map(|recalled| &recalled.rows);
         let means = means(head, self.head_dim);
+        let recalled = head.recalled.iter().map(|recalled| &recalled.rows);
+        let pairs = head.segments(shared, (self.layer, index));
         // Means and recalled rows first: the last columns stay the chunk's own, where the causal mask is.
         let pairs: Vec<&Pair> = means.iter().chain(recalled).chain(pairs).collect();
         let keys: Vec<_> = pairs.iter().map(|pair| &pair.keys).collect();

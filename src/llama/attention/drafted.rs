@@ -56,10 +56,11 @@ impl Attention {
         head: &mut HeadCache,
         (need, reading, select): (Need, &Reading, Option<Select>),
         buffers: &mut Buffers,
-        output: &mut [&mut [f32]],
+        output: &mut [f32],
     ) -> Result<(), TchError> {
         let mut journal = Journal::new(head)?;
-        for (token, output) in output.iter_mut().enumerate() {
+        let part = self.group() * self.head_dim;
+        for (token, output) in output.chunks_exact_mut(part).enumerate() {
             journal.note(head, need);
             written.write(token..token + 1, head)?;
             let how = (need, &reading.of_one(token), select);
@@ -67,7 +68,6 @@ impl Attention {
                 floats: queries.row(token),
                 ..queries
             };
-            let output = std::slice::from_mut(output);
             self.steps(index, own, shared, head, how, buffers, output)?;
             evict(head, written.policy, written.at.0 + token + 1, &mut journal)?;
         }

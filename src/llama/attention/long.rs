@@ -35,7 +35,7 @@ impl Attention {
         let reading = &span.reading;
         let (shared, heads) = span.cache.layer(self.layer);
         let inputs = heads.iter().enumerate().map(|(index, head)| {
-            let pairs = head.segments(shared, (self.layer, index));
+            let pairs: Vec<&Pair> = head.segments(shared, (self.layer, index)).collect();
             self.input(head, &pairs)
         });
         let inputs: Vec<HeadInput<'_>> = inputs.collect();

@@ -99,15 +99,16 @@ impl Attention {
             let part = self.group() * self.head_dim;
             let mut output = vec![0.0; tokens * self.heads * self.head_dim];
             let how = (need, reading, select);
-            let places = by_head(&mut output, part, self.kv_heads);
-            for ((index, head), mut places) in heads.iter_mut().enumerate().zip(places) {
+            let places = output.chunks_exact_mut(tokens * part);
+            for ((index, head), output) in heads.iter_mut().enumerate().zip(places) {
                 let own = Strided {
                     floats: &queries.floats[index * part..],
                     stride: self.kv_heads * part,
                     len: part,
                 };
-                self.steps(index, own, shared, head, how, scratch, &mut places)?;
+                self.steps(index, own, shared, head, how, scratch, output)?;
             }
+            by_token(&mut output, part, self.kv_heads, &mut Vec::new());
             Attended::Host(output)
         } else {
             let mut outputs = Vec::with_capacity(heads.len());
@@ -150,17 +151,28 @@ impl<'a> Strided<'a> {
     }
 }
 
-/// Of rows of `heads` parts each, the places of each head.
-fn by_head(rows: &mut [f32], part: usize, heads: usize) -> Vec<Vec<&mut [f32]>> {
-    let count = rows.len() / (part * heads);
-    let mut places: Vec<Vec<&mut [f32]>> = Vec::with_capacity(heads);
-    places.resize_with(heads, || Vec::with_capacity(count));
-    for row in rows.chunks_exact_mut(part * heads) {
-        for (places, own) in places.iter_mut().zip(row.chunks_exact_mut(part)) {
-            places.push(own);
+/// `[heads, tokens, part]` -> `[tokens, heads, part]`, in place by way of `buffer`.
+fn by_token(rows: &mut [f32], part: usize, heads: usize, buffer: &mut Vec<f32>) {
+    let tokens = rows.len() / (part * heads);
+    if tokens <= 1 {
+        return;
+    }
+    buffer.clear();
+    buffer.extend_from_slice(rows);
+    for (token, row) in rows.chunks_exact_mut(part * heads).enumerate() {
+        for (head, own) in row.chunks_exact_mut(part).enumerate() {
+            own.copy_from_slice(&buffer[(head * tokens + token) * part..][..part]);
         }
     }
-    places
+}
+
+/// An empty vector in the memory of another, whose elements may have borrowed from what is gone by now.
+fn emptied<T, U>(mut from: Vec<T>) -> Vec<U> {
+    from.clear();
+    // Where both are of one layout this collects in place, and where it did not, it would only allocate.
+    from.into_iter()
+        .map(|_| unreachable!("it was emptied"))
+        .collect()
 }
 
 /// What one row's attention computed.

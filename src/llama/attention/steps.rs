@@ -1,6 +1,6 @@
 //! Single queries through the kernels, over rows where they lie.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tch::TchError;
@@ -13,7 +13,7 @@ use super::super::node::Node;
 use super::super::reading::Reading;
 use super::super::rope::Rope;
 use super::drafted::Written;
-use super::{Attention, Strided, average, by_head};
+use super::{Attention, Strided, average, by_token, emptied};
 use crate::kernels::{self, Level, Pool, Precision, RowsRef, Scratch, Segment};
 use crate::kv::{Fast, Need, Paid, Select, Summary};
 
@@ -74,7 +74,8 @@ impl Attention {
             span.cache
                 .recall(self.layer, &by_head, self.group(), rope, Some(pool))?;
         }
-        let mut jobs = Vec::with_capacity(spans.len() * self.kv_heads);
+        let mut lists = LISTS.take();
+        let mut jobs = emptied(lists.jobs);
         let mut rest = &mut *output;
         for span in spans.iter_mut() {
             let way = Way::of(span);
@@ -94,11 +95,12 @@ impl Attention {
                 shared,
                 heads,
             } = span.cache.parts(self.layer);
-            let places = match way {
-                Way::Long => by_head(&mut [], part, self.kv_heads),
-                Way::Steps | Way::Guesses => by_head(own, part, self.kv_heads),
-            };
-            for ((index, head), output) in heads.iter_mut().enumerate().zip(places) {
+            let mut places = match way {
+                Way::Long => &mut [],
+                Way::Steps | Way::Guesses => own,
+            }
+            .chunks_exact_mut(span.tokens * part);
+            for (index, head) in heads.iter_mut().enumerate() {
                 let plain = need.queries.then(|| Strided {
                     floats: &projected.plain[span.offset * stride + index * part..],
                     stride,
@@ -123,7 +125,7 @@ impl Attention {
                         keys: one(self.heads + index),
                         values: one(self.heads + self.kv_heads + index),
                     },
-                    output,
+                    output: places.next().unwrap_or_default(),
                     outcome: Ok(()),
                 }));
             }
@@ -132,11 +134,18 @@ impl Attention {
             let mut job = jobs[number].lock().unwrap_or_else(PoisonError::into_inner);
             job.outcome = BUFFERS.with_borrow_mut(|buffers| job.run(self, buffers));
         });
-        for job in jobs {
-            job.into_inner()
-                .unwrap_or_else(PoisonError::into_inner)
-                .outcome?;
+        let mut outcome = Ok(());
+        for job in &mut jobs {
+            let job = job.get_mut().unwrap_or_else(PoisonError::into_inner);
+            outcome = outcome.and(std::mem::replace(&mut job.outcome, Ok(())));
         }
+        lists.jobs = emptied(jobs);
+        outcome?;
+        for span in spans.iter().filter(|span| Way::of(span) != Way::Long) {
+            let own = &mut output[span.offset * stride..][..span.tokens * stride];
+            by_token(own, part, self.kv_heads, &mut lists.by_head);
+        }
+        LISTS.set(lists);
         for span in spans.iter_mut().filter(|span| Way::of(span) == Way::Long) {
             self.long(projected, span, pool, precision, output)?;
         }
@@ -148,7 +157,8 @@ impl Attention {
         Ok(())
     }
 
-    /// One KV head, query by query, through the kernels: `[tokens, group * head_dim]` -> `output`, likewise.
+    /// One KV head, query by query, through the kernels: `[tokens, group * head_dim]` -> `output`, likewise, which says
+    /// how many tokens there are.
     #[allow(
         clippy::too_many_arguments,
         reason = "a head and its queries, how they are read, and where results go"
@@ -161,18 +171,19 @@ impl Attention {
         head: &mut HeadCache,
         (need, reading, select): (Need, &Reading, Option<Select>),
         buffers: &mut Buffers,
-        output: &mut [&mut [f32]],
+        output: &mut [f32],
     ) -> Result<(), TchError> {
-        let dim = self.head_dim;
-        let tokens = output.len();
+        let (dim, part) = (self.head_dim, self.group() * self.head_dim);
+        let tokens = output.len() / part;
         let len = head.slots.len();
         let scale = 1.0 / (dim as f32).sqrt();
         let Buffers {
             kernel,
             scaled,
             mass,
+            segments,
         } = buffers;
-        for (token, output) in output.iter_mut().enumerate() {
+        for (token, output) in output.chunks_exact_mut(part).enumerate() {
             scaled.clear();
             scaled.extend(queries.row(token).iter().map(|x| x * scale));
             let visible = len - (tokens - 1 - token);
@@ -182,8 +193,9 @@ impl Attention {
                 None => None,
             };
             let pages = pages.as_deref().zip(select.map(|select| select.page));
-            let segments = segments(head, shared, at, visible, pages);
-            let slots = segments.iter().map(|s| s.len).sum::<usize>();
+            let mut read = emptied(std::mem::take(segments));
+            add_segments(head, shared, at, visible, pages, &mut read);
+            let slots = read.iter().map(|s| s.len).sum::<usize>();
             let bias = self.bias(head, visible, slots);
             let wanted = need.attention();
             if wanted {
@@ -193,13 +205,13 @@ impl Attention {
                 Level::best(),
                 scaled,
                 dim,
-                &segments,
+                &read,
                 bias.as_deref(),
                 kernel,
                 output,
                 wanted.then_some(&mut mass[..]),
             );
-            drop(segments);
+            *segments = emptied(read);
             if wanted {
                 let keep = if token == 0 {
                     reading.keep_row
@@ -266,11 +278,23 @@ pub(in crate::llama) struct Buffers {
     scaled: Vec<f32>,
     /// What each slot received from them.
     mass: Vec<f32>,
+    /// Memory for what they read.
+    segments: Vec<Segment<'static>>,
 }
 
 thread_local! {
     /// One set a thread of the pool.
     pub(in crate::llama) static BUFFERS: RefCell<Buffers> = RefCell::default();
+    /// Of the thread that hands out the heads.
+    static LISTS: Cell<Lists> = Cell::default();
+}
+
+/// Memory that is used again from layer to layer.
+#[derive(Default)]
+struct Lists {
+    jobs: Vec<Mutex<HeadJob<'static>>>,
+    /// Of a span, what all heads attended, head by head.
+    by_head: Vec<f32>,
 }
 
 /// One KV head of one span.
@@ -285,8 +309,8 @@ struct HeadJob<'a> {
     how: (Need, &'a Reading, Option<Select>),
     tokens: usize,
     written: Written<'a>,
-    /// `[tokens][group * head_dim]`; empty when the span is long.
-    output: Vec<&'a mut [f32]>,
+    /// `[tokens, group * head_dim]`; empty when the span is long.
+    output: &'a mut [f32],
     outcome: Result<(), TchError>,
 }
 
@@ -333,15 +357,15 @@ fn observe_floats(head: &mut HeadCache, queries: &[f32], dim: usize) {
     }
 }
 
-/// The stretches that a query reads, of the first `visible` slots, and then what was recalled.
-fn segments<'a>(
+/// Adds the stretches that a query reads, of the first `visible` slots, and then what was recalled.
+fn add_segments<'a>(
     head: &'a HeadCache,
     shared: &'a [Arc<Node>],
     at: (usize, usize),
     visible: usize,
     pages: Option<(&[usize], usize)>,
-) -> Vec<Segment<'a>> {
-    let mut found = Vec::new();
+    found: &mut Vec<Segment<'a>>,
+) {
     let mut add = |pair: &'a Pair, from: usize, to: usize| {
         let keys = pair.keys.view(from..to);
         let values = pair.values.view(from..to);
@@ -381,7 +405,6 @@ fn segments<'a>(
             len: means.len(),
         });
     }
-    found
 }
 
 /// Records what one query paid.
