@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 
 use super::flags::Global;
 use super::{progress, variable};
-use crate::config::{self, Inputs, Loaded, Overrides, Settings};
+use crate::config::{self, Inputs, Loaded, Overrides, Reread, Settings};
 use crate::llama::{self, KvMemory};
 use crate::runtime::{self, DiskModels, Runtime, Sections, Training};
 use crate::store::{Catalog, Fetch, Home, Installed, Library, PullRequest, StoreError};
@@ -21,6 +21,7 @@ pub(super) struct Host {
     pub(super) loaded: Loaded,
     /// Models on this machine.
     pub(super) library: Library,
+    inputs: Inputs,
     quiet: bool,
     verbose: u8,
     log: Option<Guard>,
@@ -40,10 +41,33 @@ impl Host {
         Ok(Host {
             loaded,
             library,
+            inputs,
             quiet: global.quiet,
             verbose: global.verbose,
             log: None,
         })
+    }
+
+    /// Reads all settings anew, under the same flags and variables. What runs stays as it is.
+    ///
+    /// # Errors
+    /// The first wrong setting.
+    pub(super) fn reread(&self) -> Result<Reread> {
+        let reread = config::reread(&self.inputs, &self.loaded)?;
+        let sampling = reread.loaded.settings.sampling.check();
+        sampling.context("[sampling] is not sound")?;
+        Ok(reread)
+    }
+
+    /// Lets another level of the log through.
+    ///
+    /// # Errors
+    /// When the log is gone.
+    pub(super) fn set_level(&self, level: telemetry::Level) -> Result<()> {
+        match &self.log {
+            Some(log) => Ok(log.set_level(level)?),
+            None => Ok(()),
+        }
     }
 
     /// The settings.

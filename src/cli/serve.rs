@@ -9,9 +9,9 @@ use super::daemon::Note;
 use super::exit::{self, Exit, Signal};
 use super::flags::{Global, ModelFlags, add};
 use super::host::{self, Host};
-use super::signals::Signals;
-use crate::config::Overrides;
-use crate::http::{self, Readiness};
+use super::signals::{Asked, Signals, Terminal};
+use crate::config::{self, Change, Overrides};
+use crate::http::{self, Readiness, Reloader};
 use crate::llama::Compute;
 use crate::runtime::{Runtime, systemd};
 use crate::store::Library;
@@ -72,8 +72,8 @@ pub(super) fn run(global: &Global, args: Args) -> Result<Exit> {
     actix::System::new().block_on(serve(host))
 }
 
-async fn serve(host: Host) -> Result<Exit> {
-    let settings = host.settings();
+async fn serve(mut host: Host) -> Result<Exit> {
+    let settings = host.settings().clone();
     let audit = AuditLog::open(&host.home().logs().join("audit.jsonl"))?;
     let runtime = host.boot(Some(audit))?;
     let readiness = Readiness::default();
@@ -83,7 +83,10 @@ async fn serve(host: Host) -> Result<Exit> {
         settings.sampling.clone(),
         readiness.clone(),
     )?;
-    // From here on a signal drains.
+    let reloader = server.reloader();
+    reloader.tell(config::told(&host.loaded, &[])?);
+    // From here on a signal drains, or reloads.
+    let terminal = Terminal::look();
     let mut signals = Signals::listen().context("cannot listen for signals")?;
     let (address, closer) = (server.address(), server.closer());
     let note = Note::leave(host.home(), address)?;
@@ -98,7 +101,21 @@ async fn serve(host: Host) -> Result<Exit> {
     let mut loaded = false;
     let signal = loop {
         tokio::select! {
-            signal = signals.next() => break signal,
+            asked = signals.next_or_reload(terminal) => match asked {
+                Asked::End(signal) => break signal,
+                Asked::Reload => {
+                    // While it loads it has not said that it is ready.
+                    if loaded {
+                        systemd::reloading();
+                    }
+                    if let Err(error) = reload(&mut host, &reloader) {
+                        tracing::error!("nothing was reloaded: {error:#}");
+                    }
+                    if loaded {
+                        systemd::ready();
+                    }
+                }
+            },
             ended = &mut serving => {
                 ended.context("the server's task failed")?.context("the server failed")?;
                 bail!("the server ended by itself");
@@ -153,6 +170,42 @@ async fn serve(host: Host) -> Result<Exit> {
         exit::at_once(0);
     }
     Ok(Exit::Done)
+}
+
+/// Reads the settings anew and runs with those of them that can change now. All or nothing: what is wrong changes
+/// nothing.
+fn reload(host: &mut Host, reloader: &Reloader) -> Result<()> {
+    let reread = host.reread()?;
+    let settings = &reread.loaded.settings;
+    reloader.apply(&settings.http, settings.sampling.clone())?;
+    host.set_level(settings.telemetry.level)?;
+    reloader.tell(config::told(&reread.loaded, &reread.waiting)?);
+    for Change { key, old, new } in &reread.changed {
+        tracing::info!(key, %old, %new, "a setting has changed");
+    }
+    for Change { key, old, new } in &reread.waiting {
+        tracing::warn!(key, running = %old, %new, "a setting changes at a restart only");
+    }
+    for path in &reread.loaded.ignored {
+        tracing::warn!(path = %path.display(), "this file of the configuration folder is not read");
+    }
+    tracing::info!(
+        changed = reread.changed.len(),
+        waiting = reread.waiting.len(),
+        keys_file = settings
+            .http
+            .keys_file
+            .as_ref()
+            .map(|path| path.display().to_string()),
+        tls_cert = settings
+            .http
+            .tls_cert
+            .as_ref()
+            .map(|path| path.display().to_string()),
+        "reloaded: the files of keys and certificates were read, too"
+    );
+    host.loaded = reread.loaded;
+    Ok(())
 }
 
 fn say_hello(host: &Host, address: std::net::SocketAddr) {

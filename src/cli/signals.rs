@@ -1,5 +1,6 @@
 //! The signals that end a command. A signal that nobody listens for keeps its effect of ending the process. A terminal that
-//! goes away (SIGHUP) ends it as SIGTERM does: nothing is read anew.
+//! goes away (SIGHUP) ends it as SIGTERM does; a daemon whose terminal is still there, or that never had one, reads its
+//! settings anew.
 
 use tokio::signal::unix::{self, SignalKind};
 
@@ -25,6 +26,18 @@ impl Signals {
         })
     }
 
+    /// The next signal, of a process that knows how to read its settings anew.
+    pub(super) async fn next_or_reload(&mut self, terminal: Terminal) -> Asked {
+        tokio::select! {
+            _ = self.interrupt.recv() => Asked::End(Signal::Interrupt),
+            _ = self.terminate.recv() => Asked::End(Signal::Terminate),
+            _ = self.hangup.recv() => match terminal.has_left() {
+                true => Asked::End(Signal::Terminate),
+                false => Asked::Reload,
+            },
+        }
+    }
+
     /// The next signal.
     pub(super) async fn next(&mut self) -> Signal {
         tokio::select! {
@@ -32,5 +45,34 @@ impl Signals {
             _ = self.terminate.recv() => Signal::Terminate,
             _ = self.hangup.recv() => Signal::Terminate,
         }
+    }
+}
+
+/// What a signal asks a daemon for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// To end.
+    End(Signal),
+    /// To read its settings anew.
+    Reload,
+}
+
+/// Whether the process had a terminal that controls it when it started.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Terminal(bool);
+
+impl Terminal {
+    /// Looks for it.
+    pub(super) fn look() -> Terminal {
+        Terminal(Terminal::is_there())
+    }
+
+    /// Whether it is gone: the system takes it from all processes before it tells the first of them.
+    fn has_left(self) -> bool {
+        self.0 && !Terminal::is_there()
+    }
+
+    fn is_there() -> bool {
+        std::fs::File::open("/dev/tty").is_ok()
     }
 }

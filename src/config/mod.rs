@@ -22,6 +22,7 @@ mod lines;
 mod load;
 mod origin;
 pub mod reference;
+mod reload;
 mod sampling;
 mod show;
 mod source;
@@ -30,6 +31,7 @@ mod variables;
 pub use error::ConfigError;
 pub use load::{Inputs, Loaded, Overrides, load};
 pub use origin::{Layer, Origin};
+pub use reload::{Change, LIVE, Reread, reread, told};
 pub use show::show;
 
 /// All settings of the process.

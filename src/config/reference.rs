@@ -4,6 +4,7 @@ use serde_json::Value as Json;
 
 use super::ConfigError;
 use super::keys::{Key, Keys};
+use super::reload::LIVE;
 use super::variables::RESERVED;
 
 /// A file of the repository that is written from the table of keys.
@@ -64,13 +65,16 @@ Variables and flags are read as the type of their key; lists are separated by co
 
 Sizes are written `64MiB`, `4GiB` (powers of 1024) or `1GB` (powers of 1000), lengths of time `500ms`, `30s`, `5m`.
 
-## Variables that are not keys
-
 ";
 
 /// `docs/configuration.md`.
 pub fn markdown(keys: &Keys) -> String {
     let mut out = INTRODUCTION.to_owned();
+    let live = LIVE.map(|key| format!("`{key}`")).join(", ");
+    out.push_str(&format!(
+        "`llamahome serve` reads all of this anew at SIGHUP. These keys take effect then, all others at a restart: {live}.\n\n"
+    ));
+    out.push_str("## Variables that are not keys\n\n");
     out.push_str("| variable | meaning |\n|---|---|\n");
     for reserved in &RESERVED {
         out.push_str(&format!("| `{}` | {} |\n", reserved.name, reserved.meaning));

@@ -23,7 +23,7 @@ pub(super) async fn complete(
     payload: Payload,
 ) -> HttpResponse {
     let job = Job::new(&state, &req, Endpoint::Chat);
-    let fields = match body::json(req.headers(), payload, state.body_limit).await {
+    let fields = match body::json(req.headers(), payload, state.live().body_limit).await {
         Ok(fields) => fields,
         Err(error) => return job.refuse(error),
     };

@@ -36,7 +36,8 @@ pub(super) async fn edge(
     req: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<Counted>, Error> {
-    let deadline = Instant::now() + state.timeout;
+    let live = state.live();
+    let deadline = Instant::now() + live.timeout;
     let sent = req
         .headers()
         .get(REQUEST_ID)
@@ -56,7 +57,7 @@ pub(super) async fn edge(
     }
     share(&state, req.headers(), &mut extra);
     let authority = req.uri().authority().map(|authority| authority.as_str());
-    let entered = match state
+    let entered = match live
         .guard
         .check(req.method(), path, authority, req.headers())
     {
@@ -105,7 +106,7 @@ pub(super) async fn edge(
 
 /// Lets a listed page read the answer.
 fn share(state: &State, headers: &HeaderMap, extra: &mut HeaderMap) {
-    if let Some(origin) = state.guard.allowed_origin(headers) {
+    if let Some(origin) = state.live().guard.allowed_origin(headers) {
         extra.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
         extra.insert(header::VARY, HeaderValue::from_static("Origin"));
         let shown = format!("x-request-id, retry-after, {}", limits::SHOWN);

@@ -48,7 +48,7 @@ async fn answer(
     payload: Payload,
     job: &mut Job,
 ) -> Result<Value, ApiError> {
-    let fields = body::json(req.headers(), payload, state.body_limit).await?;
+    let fields = body::json(req.headers(), payload, state.live().body_limit).await?;
     let (ask, unknown) = EmbeddingAsk::read(fields)?;
     job.unknown(state, &unknown)?;
     let model = find_model(state, job, ask.model.as_deref()).await?;

@@ -55,7 +55,7 @@ impl Job {
             dialect: Dialect::of(req.path()),
             id,
             caller,
-            deadline: deadline.unwrap_or_else(|| Instant::now() + state.timeout),
+            deadline: deadline.unwrap_or_else(|| Instant::now() + state.live().timeout),
         }
     }
 
@@ -70,7 +70,7 @@ impl Job {
         let Some(first) = fields.first() else {
             return Ok(());
         };
-        if state.unknown_fields == UnknownFields::Refuse {
+        if state.live().unknown_fields == UnknownFields::Refuse {
             let shown: String = first.chars().take(96).collect();
             let text =
                 format!("there is no field {shown:?}: see docs/api.md for those that there are");
@@ -252,9 +252,13 @@ async fn start(
         shared,
     } = prepared;
     let stop = StopMatcher::new(shared.stop.clone())?;
-    let mut params = SamplingParams::checked(state.sampling.fill(shared.sampling.clone()))?;
+    let mut params = SamplingParams::checked(state.live().sampling.fill(shared.sampling.clone()))?;
     params.constraint = form.constraint();
-    let default = state.sampling.max_tokens.map(|tokens| tokens as usize);
+    let default = state
+        .live()
+        .sampling
+        .max_tokens
+        .map(|tokens| tokens as usize);
     let mut requests = Vec::new();
     for prompt in prompts {
         for place in 0..shared.n {

@@ -44,6 +44,11 @@ impl Guard {
         }
     }
 
+    /// Goes on with the accounts of the keys that were there before, under the same limits.
+    pub(super) fn keep_accounts(&mut self, before: &Guard) {
+        self.keys.keep_accounts(&before.keys);
+    }
+
     /// Whoever asks without a key.
     pub(super) fn anybody(&self) -> &Arc<Caller> {
         self.keys.anybody()

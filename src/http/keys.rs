@@ -201,6 +201,25 @@ impl Keys {
         Ok(())
     }
 
+    /// Goes on with the accounts of those that were there before, by name and under the same limits. To be called before
+    /// anybody is handed out.
+    pub(super) fn keep_accounts(&mut self, before: &Keys) {
+        let all = |keys: &Keys| -> Vec<Arc<Caller>> {
+            let known = keys.known.iter().map(|known| &known.caller);
+            known.chain([&keys.anybody]).map(Arc::clone).collect()
+        };
+        let before = all(before);
+        let known = self.known.iter_mut().map(|known| &mut known.caller);
+        for caller in known.chain([&mut self.anybody]) {
+            let same = before.iter().find(|old| {
+                old.name == caller.name && old.account.rules() == caller.account.rules()
+            });
+            if let (Some(old), Some(caller)) = (same, Arc::get_mut(caller)) {
+                caller.account = old.account.clone();
+            }
+        }
+    }
+
     /// Whether everybody may ask.
     pub(super) fn is_open(&self) -> bool {
         self.known.is_empty()

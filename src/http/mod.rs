@@ -34,6 +34,7 @@ mod guard;
 mod health;
 mod keys;
 mod limits;
+mod live;
 mod logprobs;
 mod models;
 mod monitor;
@@ -56,6 +57,7 @@ mod trail;
 mod wire;
 
 pub use keys::{KeyFileError, check_keys};
+pub use live::Reloader;
 pub use readiness::Readiness;
 pub use routes::{Needs, ROUTES};
 pub use serve::{Closer, HttpError, Server, serve};

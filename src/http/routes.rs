@@ -6,8 +6,8 @@ use actix_web::{HttpRequest, HttpResponse, Route};
 
 use super::wire::{ApiError, Dialect};
 use super::{
-    anthropic, chat, completion, debug, embeddings, evaluations, health, models, monitor, ollama,
-    openapi, page, respond, responses, runs, sessions, tokens,
+    anthropic, chat, completion, debug, embeddings, evaluations, health, live, models, monitor,
+    ollama, openapi, page, respond, responses, runs, sessions, tokens,
 };
 
 /// What a route asks of who calls it, where there are keys.
@@ -24,7 +24,7 @@ pub enum Needs {
 
 /// All routes: method, path, and who may call it. `{id}` stands for a model's name, `{name}` for a session's, `{run}` for
 /// a run's.
-pub const ROUTES: [(&str, &str, Needs); 58] = [
+pub const ROUTES: [(&str, &str, Needs); 59] = [
     ("POST", "/v1/chat/completions", Needs::Use),
     ("POST", "/v1/completions", Needs::Use),
     ("POST", "/v1/embeddings", Needs::Use),
@@ -62,6 +62,7 @@ pub const ROUTES: [(&str, &str, Needs); 58] = [
     ("GET", "/v1/evaluations/{id}", Needs::Manage),
     ("POST", "/tokenize", Needs::Use),
     ("POST", "/detokenize", Needs::Use),
+    ("GET", "/v1/config", Needs::Manage),
     ("POST", "/v1/debug/trace", Needs::Manage),
     ("GET", "/v1/monitor", Needs::Manage),
     ("GET", "/v1/monitor/events", Needs::Manage),
@@ -194,6 +195,7 @@ fn handler(method: &str, path: &str) -> Option<Route> {
         ("POST", "/v1/runs/{run}/resume") => web::post().to(runs::resume),
         ("POST", "/v1/runs/{run}/stop") => web::post().to(runs::stop),
         ("POST", "/v1/runs/{run}/save") => web::post().to(runs::save),
+        ("GET", "/v1/config") => web::get().to(live::settings),
         ("GET", "/v1/evaluations") => web::get().to(evaluations::list),
         ("GET", "/v1/evaluations/{id}") => web::get().to(evaluations::one),
         ("POST", "/tokenize") => web::post().to(tokens::tokenize),

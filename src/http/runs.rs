@@ -68,7 +68,7 @@ pub(super) async fn start(state: Data<State>, req: HttpRequest, payload: Payload
 }
 
 async fn started(state: &State, req: &HttpRequest, payload: Payload) -> Result<Value, ApiError> {
-    let mut fields = body::json(req.headers(), payload, state.body_limit).await?;
+    let mut fields = body::json(req.headers(), payload, state.live().body_limit).await?;
     let recipe = fields.string("recipe")?.ok_or_else(|| {
         let text = "is missing: name a recipe, or send one as TOML";
         ApiError::bad("recipe", text)

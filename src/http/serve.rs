@@ -13,14 +13,13 @@ use actix_web::web::Data;
 use actix_web::{App, HttpMessage, HttpRequest, HttpServer};
 
 use super::edge::edge;
-use super::guard::Guard;
-use super::keys::{Caller, KeyFileError, Keys, check_mode};
-use super::limits::Rules;
+use super::keys::{Caller, KeyFileError};
+use super::live::{Live, Reloader, Slot, certificate};
 use super::readiness::Readiness;
 use super::remote::{self, Remotes};
 use super::responses::Kept;
 use super::routes::routes;
-use super::settings::{Config, UnknownFields};
+use super::settings::Config;
 use crate::runtime::Runtime;
 use crate::sample::Defaults;
 use crate::telemetry::Metrics;
@@ -74,6 +73,9 @@ pub enum HttpError {
     /// Nothing can be encrypted.
     #[error("http.tls: {0}")]
     Tls(#[from] TlsError),
+    /// What listens cannot begin or cease to encrypt.
+    #[error("http.tls_cert and http.tls_key: whether there is TLS changes at a restart only")]
+    TlsSwitched,
     /// The system refuses the address.
     #[error("cannot listen on {address}: {source}; check http.host and http.port")]
     Bind {
@@ -87,22 +89,23 @@ pub enum HttpError {
 /// What every handler sees.
 pub(super) struct State {
     pub(super) runtime: Runtime,
-    pub(super) sampling: Defaults,
     pub(super) readiness: Readiness,
-    pub(super) guard: Guard,
+    pub(super) slot: Slot,
     pub(super) remotes: Arc<Remotes>,
     pub(super) responses: Kept,
-    pub(super) body_limit: usize,
-    pub(super) timeout: Duration,
-    pub(super) unknown_fields: UnknownFields,
     pub(super) started: SystemTime,
 }
 
 impl State {
+    /// What may change while it serves.
+    pub(super) fn live(&self) -> Arc<Live> {
+        self.slot.live()
+    }
+
     /// Who asks, as `edge` has found out.
     pub(super) fn caller(&self, req: &HttpRequest) -> Arc<Caller> {
         let found = req.extensions().get::<Arc<Caller>>().cloned();
-        found.unwrap_or_else(|| Arc::clone(self.guard.anybody()))
+        found.unwrap_or_else(|| Arc::clone(self.live().guard.anybody()))
     }
 }
 
@@ -112,6 +115,7 @@ pub struct Server {
     address: SocketAddr,
     server: actix_web::dev::Server,
     metrics: Metrics,
+    reloader: Reloader,
 }
 
 impl Server {
@@ -126,6 +130,11 @@ impl Server {
     /// come back, and streams end as their sequences do.
     pub fn handle(&self) -> ServerHandle {
         self.server.handle()
+    }
+
+    /// What changes its keys, limits and the like while it serves.
+    pub fn reloader(&self) -> Reloader {
+        self.reloader.clone()
     }
 
     /// What closes it once the runtime has drained.
@@ -179,42 +188,25 @@ pub fn serve(
     sampling: Defaults,
     readiness: Readiness,
 ) -> Result<Server, HttpError> {
-    let rules = Rules {
-        requests: config.requests_per_minute,
-        tokens: config.tokens_per_minute,
-        concurrent: config.concurrent_requests,
-        burst: config.rate_burst.get(),
-    };
-    let mut keys = Keys::new(config.api_key.as_ref(), rules);
-    if let Some(path) = &config.keys_file {
-        keys.add_file(path, rules)?;
-    }
-    if !config.host.is_loopback() && keys.is_open() {
-        return Err(HttpError::NoKey(config.host));
-    }
+    let live = Live::new(&config, sampling)?;
     let drain = runtime.config().drain_timeout.get();
-    let guard = Guard::new(
-        keys,
-        config.host,
-        &config.allowed_hosts,
-        &config.cors_origins,
-    );
     let remotes = Arc::new(Remotes::new(runtime.config())?);
     let interval = runtime.config().remote_interval.get();
     let watching = remote::watch(Arc::downgrade(&remotes), runtime.clone(), interval);
     let metrics = runtime.metrics().clone();
     let state = Data::new(State {
         runtime,
-        sampling,
         readiness,
-        guard,
+        slot: Slot::new(live),
         remotes,
         responses: Kept::default(),
-        body_limit: usize::try_from(config.body_limit.bytes()).unwrap_or(usize::MAX),
-        timeout: config.request_timeout.get(),
-        unknown_fields: config.unknown_fields,
         started: SystemTime::now(),
     });
+    let reloader = Reloader {
+        state: Data::clone(&state),
+        certificate: certificate(&config)?,
+    };
+    let certificate = reloader.certificate.clone();
     let app = move || {
         App::new()
             .app_data(Data::clone(&state))
@@ -222,17 +214,7 @@ pub fn serve(
             .wrap(from_fn(edge))
     };
     let address = SocketAddr::new(config.host, config.port);
-    let tls = match (&config.tls_cert, &config.tls_key) {
-        (Some(cert), Some(key)) => {
-            check_mode(key).map_err(|reason| HttpError::TlsKey {
-                path: key.clone(),
-                reason,
-            })?;
-            Some(tls::listener(cert, key)?)
-        }
-        (None, None) => None,
-        _ => return Err(HttpError::HalfTls),
-    };
+    let tls = certificate.map(tls::listener).transpose()?;
     let server = HttpServer::new(app)
         .workers(config.workers)
         .disable_signals()
@@ -255,5 +237,6 @@ pub fn serve(
         address,
         server: server.run(),
         metrics,
+        reloader,
     })
 }

@@ -164,7 +164,7 @@ async fn forked(
     payload: Payload,
 ) -> Result<Value, ApiError> {
     let name = named(state, req, "session", name)?;
-    let mut fields = body::json(req.headers(), payload, state.body_limit).await?;
+    let mut fields = body::json(req.headers(), payload, state.live().body_limit).await?;
     let to = match fields.string("to")? {
         Some(to) => named(state, req, "to", &to)?,
         None => return Err(ApiError::bad("to", "is missing: name the copy")),

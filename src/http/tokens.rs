@@ -29,7 +29,7 @@ pub(super) async fn detokenize(
 }
 
 async fn read(state: &State, req: &HttpRequest, payload: Payload) -> Result<Fields, ApiError> {
-    body::json(req.headers(), payload, state.body_limit).await
+    body::json(req.headers(), payload, state.live().body_limit).await
 }
 
 async fn encode(state: &State, req: &HttpRequest, payload: Payload) -> Result<Value, ApiError> {

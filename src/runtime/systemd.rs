@@ -12,6 +12,14 @@ pub fn ready() {
     tell(&[NotifyState::Ready]);
 }
 
+/// The settings are being read anew; to be followed by [`ready`].
+pub fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => tell(&[NotifyState::Reloading, now]),
+        Err(error) => tracing::warn!(%error, "systemd could not be told of the reload"),
+    }
+}
+
 /// A drain has begun. It may take this long.
 pub fn stopping(at_most: Duration) {
     let micros = u32::try_from(at_most.as_micros()).unwrap_or(u32::MAX);

@@ -10,8 +10,9 @@ use tracing_appender::non_blocking::WorkerGuard;
 use tracing_appender::rolling::{RollingFileAppender, Rotation as Period};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::layer::{Filter, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry};
 
@@ -31,10 +32,39 @@ pub enum Mode {
 }
 
 /// Keeps the threads that write log files; dropping it writes what is left.
-#[derive(Debug)]
 #[must_use = "log lines are lost when the guard is dropped early"]
 pub struct Guard {
     _files: Vec<WorkerGuard>,
+    /// Each changes what one destination is sent.
+    levels: Vec<SetLevel>,
+}
+
+type SetLevel = Box<dyn Fn(Level) -> Result<(), reload::Error> + Send>;
+
+impl std::fmt::Debug for Guard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Guard").finish_non_exhaustive()
+    }
+}
+
+impl Guard {
+    /// Lets another level through from now on, to standard error and to the files.
+    ///
+    /// # Errors
+    /// When the process's log is no longer there.
+    pub fn set_level(&self, level: Level) -> Result<(), TelemetryError> {
+        let all = self.levels.iter().try_for_each(|set| set(level));
+        all.map_err(|error| TelemetryError::Level(error.to_string()))
+    }
+}
+
+/// A filter that can be changed, and what changes it.
+fn changeable<S: 'static>(
+    level: Level,
+    targets: impl Fn(Level) -> Targets + Send + 'static,
+) -> (reload::Layer<Targets, S>, SetLevel) {
+    let (filter, handle) = reload::Layer::new(targets(level));
+    (filter, Box::new(move |level| handle.reload(targets(level))))
 }
 
 /// Sends the events of this process to standard error and to files in `config.dir`, or else in `logs_dir`.
@@ -43,8 +73,10 @@ pub struct Guard {
 /// When the folder or a file cannot be made, or when logging was started before.
 pub fn start(config: &Config, logs_dir: &Path, mode: Mode) -> Result<Guard, TelemetryError> {
     let format = stderr_format(config.format, mode, std::io::stderr().is_terminal());
-    let (layers, guard) = layers(config, logs_dir)?;
-    let screen = layer(std::io::stderr, format, stderr_targets(config.level, mode));
+    let (layers, mut guard) = layers(config, logs_dir)?;
+    let (filter, set) = changeable(config.level, move |level| stderr_targets(level, mode));
+    guard.levels.push(set);
+    let screen = layer(std::io::stderr, format, filter);
     let all = tracing_subscriber::registry().with(layers).with(screen);
     all.try_init().map_err(|_| TelemetryError::Twice)?;
     Ok(guard)
@@ -61,20 +93,22 @@ fn layers(
     make_folder(folder)?;
     let mut files = Vec::new();
     let mut layers = Vec::new();
-    let mut add = |name: &str, targets: Targets| {
+    let mut open = |name: &str| {
         let (writer, guard) = tracing_appender::non_blocking(rolling(config, folder, name)?);
         files.push(guard);
-        layers.push(layer(writer, Format::Json, targets));
-        Ok(())
+        Ok(writer)
     };
-    add("llamahome", targets(config.level))?;
+    let (filter, set) = changeable(config.level, targets);
+    layers.push(layer(open("llamahome")?, Format::Json, filter));
     if config.resources {
-        add(
-            "resources",
-            Targets::new().with_target(RESOURCES, LevelFilter::TRACE),
-        )?;
+        let samples = Targets::new().with_target(RESOURCES, LevelFilter::TRACE);
+        layers.push(layer(open("resources")?, Format::Json, samples));
     }
-    Ok((layers, Guard { _files: files }))
+    let guard = Guard {
+        _files: files,
+        levels: vec![set],
+    };
+    Ok((layers, guard))
 }
 
 fn make_folder(path: &Path) -> Result<(), TelemetryError> {
@@ -114,7 +148,11 @@ fn rolling(
 }
 
 /// One line an event, without colours: escapes of colour could not be told from those of a hostile text.
-fn layer<S, W>(writer: W, format: Format, targets: Targets) -> Boxed<S>
+fn layer<S, W>(
+    writer: W,
+    format: Format,
+    targets: impl Filter<S> + Send + Sync + 'static,
+) -> Boxed<S>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,

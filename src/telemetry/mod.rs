@@ -51,6 +51,9 @@ pub enum TelemetryError {
     /// Something else of this process already receives its events.
     #[error("logging was started twice")]
     Twice,
+    /// The log does not take another level.
+    #[error("the log's level cannot be changed: {0}")]
+    Level(String),
     /// Traces could not be sent anywhere.
     #[error(
         "cannot send traces to {endpoint:?}: {reason}; set telemetry.otlp_endpoint to the address of a collector, such as http://127.0.0.1:4318"

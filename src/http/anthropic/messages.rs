@@ -58,7 +58,7 @@ async fn prepare(
     payload: Payload,
     job: &mut Job,
 ) -> Result<Prepared, ApiError> {
-    let fields = body::json(req.headers(), payload, state.body_limit).await?;
+    let fields = body::json(req.headers(), payload, state.live().body_limit).await?;
     let (ask, unknown) = Ask::read(Purpose::Answer, fields)?;
     job.unknown(state, &unknown)?;
     let model = find_model(state, job, ask.shared.model.as_deref()).await?;
@@ -68,13 +68,13 @@ async fn prepare(
 }
 
 async fn counted(state: &State, req: &HttpRequest, payload: Payload) -> Result<Value, ApiError> {
-    let fields = body::json(req.headers(), payload, state.body_limit).await?;
+    let fields = body::json(req.headers(), payload, state.live().body_limit).await?;
     let (ask, _) = Ask::read(Purpose::Count, fields)?;
     let model = by_name(state, ask.shared.model.as_deref()).await?;
     let extra = thoughts(&model, ask.think)?;
     let prepared = render(
         state,
-        state.guard.anybody(),
+        state.live().guard.anybody(),
         model,
         ask.messages,
         ask.shared,

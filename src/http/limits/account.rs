@@ -41,6 +41,11 @@ impl Account {
         }))
     }
 
+    /// Its limits.
+    pub(in crate::http) fn rules(&self) -> Rules {
+        self.0.rules
+    }
+
     /// Lets a request in, or says why not and when to come back.
     ///
     /// # Errors

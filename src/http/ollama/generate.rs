@@ -90,7 +90,7 @@ async fn read(
     route: Route,
     job: &Job,
 ) -> Result<Ask, ApiError> {
-    let fields = body::json(req.headers(), payload, state.body_limit).await?;
+    let fields = body::json(req.headers(), payload, state.live().body_limit).await?;
     let (ask, unknown) = Ask::read(route, fields)?;
     job.unknown(state, &unknown)?;
     Ok(ask)
@@ -194,7 +194,11 @@ async fn prepare(
     let wanted = match options.length {
         Some(Length::Tokens(tokens)) => Some(tokens),
         Some(Length::Context) => Some(model.context),
-        None => state.sampling.max_tokens.map(|tokens| tokens as usize),
+        None => state
+            .live()
+            .sampling
+            .max_tokens
+            .map(|tokens| tokens as usize),
     };
     shared.max_tokens = match (wanted, room) {
         (Some(wanted), Some(room)) => Some(wanted.min(room)),

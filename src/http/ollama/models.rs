@@ -93,7 +93,7 @@ pub(super) fn library(state: &State) -> Result<Library, ApiError> {
 }
 
 async fn read(state: &State, req: &HttpRequest, payload: Payload) -> Result<Fields, ApiError> {
-    body::json(req.headers(), payload, state.body_limit).await
+    body::json(req.headers(), payload, state.live().body_limit).await
 }
 
 async fn listed(state: &State) -> Result<Value, ApiError> {
@@ -124,7 +124,7 @@ async fn shown(state: &State, req: &HttpRequest, payload: Payload) -> Result<Val
         let hint = "only what is installed is shown";
         fields.refuse(name, hint, |value| value.as_str() == Some(""))?;
     }
-    let (library, defaults) = (library(state)?, state.sampling.clone());
+    let (library, defaults) = (library(state)?, state.live().sampling.clone());
     let looking = move || -> Result<Value, ApiError> {
         let installed = library.find(id.as_str())?;
         let model = Model::open(&installed.path)?;

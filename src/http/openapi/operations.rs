@@ -212,6 +212,11 @@ pub(super) fn operation(method: &str, path: &str) -> Option<Operation> {
         ("POST", "/v1/runs/{run}/save") => {
             told(RUNS, "Saves a checkpoint", Json("Run")).status("202")
         }
+        ("GET", "/v1/config") => told(
+            OPERATOR,
+            "The settings that run, and where they come from",
+            Json("Config"),
+        ),
         ("GET", "/v1/evaluations") => told(RUNS, "Evaluations that are kept", Json("Evaluations")),
         ("GET", "/v1/evaluations/{id}") => told(RUNS, "One of them", Json("Anything")),
         ("POST", "/v1/debug/trace") => told(

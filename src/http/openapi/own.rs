@@ -24,6 +24,14 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
         ("RunRequest", start()),
         ("Evaluations", listing(map())),
         (
+            "Config",
+            Object::new()
+                .must("object", one_of(&["config"]), "")
+                .must("settings", map(), "by section.key: value, origin, live")
+                .must("waiting_for_restart", all(map()), "key, old, new")
+                .schema(),
+        ),
+        (
             "Trace",
             Object::new().must("traceEvents", all(map()), "").schema(),
         ),

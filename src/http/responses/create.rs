@@ -81,7 +81,7 @@ async fn prepare(
     payload: Payload,
     job: &mut Job,
 ) -> Result<(Items, Prepared), ApiError> {
-    let fields = body::json(req.headers(), payload, state.body_limit).await?;
+    let fields = body::json(req.headers(), payload, state.live().body_limit).await?;
     let (mut ask, unread) = Ask::read(fields)?;
     job.unknown(state, &unread)?;
     let before = match &ask.previous {
