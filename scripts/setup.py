@@ -27,6 +27,7 @@ CLIENTS = {
     "anthropic": "anthropic==2.12.0",
     "langchain": "langchain-openai==1.7.3",
     "instructor": "instructor==1.17.0",
+    "litellm": "litellm==1.110.2",
     "llm": "llm==0.36",
     "lm-eval": "lm-eval[api]==0.4.13 transformers==5.23.0",
     "schemathesis": "schemathesis==4.32.5",

@@ -238,6 +238,18 @@ fn langchain_instructor_and_llm_talk_to_it() {
 
 #[test]
 #[ignore = "needs the clients that `make test` installs"]
+fn litellm_talks_to_it_in_three_dialects() {
+    let daemon = Daemon::start(Setup::real().key("right"));
+    let url = format!("http://{}", daemon.address);
+    run(
+        "litellm",
+        "litellm_client.py",
+        &[url.as_str(), "right", "smollm2"],
+    );
+}
+
+#[test]
+#[ignore = "needs the clients that `make test` installs"]
 fn lm_eval_generates_and_measures_likelihoods() {
     let daemon = Daemon::start(Setup::real());
     let url = format!("http://{}/v1", daemon.address);

@@ -21,10 +21,28 @@ const WHOLE: Duration = Duration::from_secs(120);
 /// 415 for what is no plain JSON, 413 for too much, 400 for broken JSON and for a client that stops halfway.
 pub(super) async fn json(
     headers: &HeaderMap,
-    mut payload: Payload,
+    payload: Payload,
     limit: usize,
 ) -> Result<Fields, ApiError> {
     check_type(headers)?;
+    read(headers, payload, limit).await
+}
+
+/// Likewise, and under any type where no browser sends it: clients of Ollama's API send JSON without saying so, as its
+/// documentation does with curl.
+pub(super) async fn json_of_any_type(
+    headers: &HeaderMap,
+    payload: Payload,
+    limit: usize,
+) -> Result<Fields, ApiError> {
+    let browser = headers.contains_key(header::ORIGIN) || headers.contains_key("sec-fetch-site");
+    if browser || is_packed(headers) {
+        check_type(headers)?;
+    }
+    read(headers, payload, limit).await
+}
+
+async fn read(headers: &HeaderMap, mut payload: Payload, limit: usize) -> Result<Fields, ApiError> {
     let told = headers
         .get(header::CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok());
@@ -66,13 +84,17 @@ fn stalled() -> ApiError {
     ApiError::new(408, "body_timeout", text)
 }
 
+fn is_packed(headers: &HeaderMap) -> bool {
+    let packing = headers.get(header::CONTENT_ENCODING);
+    packing.is_some_and(|packing| packing != "identity")
+}
+
 /// A form can be sent by any page without asking; JSON cannot.
 fn check_type(headers: &HeaderMap) -> Result<(), ApiError> {
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let kind = text(header::CONTENT_TYPE).unwrap_or_default();
+    let kind = headers.get(header::CONTENT_TYPE);
+    let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
-    let packed = text(header::CONTENT_ENCODING).is_some_and(|packing| packing != "identity");
-    if kind.eq_ignore_ascii_case("application/json") && !packed {
+    if kind.eq_ignore_ascii_case("application/json") && !is_packed(headers) {
         return Ok(());
     }
     let text = "the body must be json: send it with \"Content-Type: application/json\" and without Content-Encoding";

@@ -17,6 +17,8 @@ mod refusals;
 mod remote;
 mod responses;
 mod runs;
+#[path = "../support/schemas.rs"]
+mod schemas;
 mod sessions;
 mod stalls;
 mod structured;

@@ -263,8 +263,25 @@ fn errors_have_ollamas_shape_wherever_they_come_from() {
     }
     let keyless = Call::json(daemon.address, CHAT, &json!({})).send();
     assert_eq!(refused(&keyless).2, "missing_api_key");
-    let form = Call::new(daemon.address, "POST", CHAT).header("Authorization", "Bearer right");
-    assert_eq!(refused(&form.body("{}").send()).2, "unsupported_media_type");
+    // As curl sends it; a page of a browser says where it comes from, and cannot.
+    let ask = json!({"model": "fake", "prompt": "a", "stream": false}).to_string();
+    let here = format!("http://{}", daemon.address);
+    let said = |more: &[(&str, &str)]| {
+        let form = Call::new(daemon.address, "POST", "/api/generate");
+        let form = form
+            .header("Authorization", "Bearer right")
+            .header("Content-Type", "application/x-www-form-urlencoded");
+        let form = more
+            .iter()
+            .fold(form, |form, (name, value)| form.header(name, value));
+        form.body(ask.as_str()).send()
+    };
+    assert_eq!(said(&[]).status, 200);
+    for browser in [("Origin", here.as_str()), ("Sec-Fetch-Site", "none")] {
+        assert_eq!(refused(&said(&[browser])).2, "unsupported_media_type");
+    }
+    let packed = said(&[("Content-Encoding", "gzip")]);
+    assert_eq!(refused(&packed).2, "unsupported_media_type");
     // The other API's shape is as it was.
     let other = Call::json(daemon.address, "/v1/chat/completions", &json!({})).send();
     assert_eq!(other.error().1, "missing_api_key");

@@ -1,7 +1,10 @@
 //! Answers that are asked to be something: over a socket, by the fake model where any text will do and by a real one.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use serde_json::{Value, json};
 
+use crate::schemas::whole_schema;
 use crate::support::{Daemon, FakeSource, Reply, Setup};
 
 const CHAT: &str = "/v1/chat/completions";
@@ -293,4 +296,47 @@ fn a_real_model_fills_in_a_schema_however_it_is_drawn() {
             assert_eq!(streamed(&chunks).0, content(&whole));
         }
     }
+}
+
+/// Some answers of a small model that is drawn from so freely go on in a list or a text until they are cut off, which is
+/// said of each; whatever is said to be finished fulfils its schema by another library's judgement.
+#[test]
+fn a_real_model_at_temperature_1_fulfils_each_of_two_hundred_schemas_that_it_finishes() {
+    let daemon = Daemon::start(Setup::real());
+    let next = AtomicU64::new(0);
+    let finished = AtomicU64::new(0);
+    let ask = |seed: u64| {
+        let schema = whole_schema(seed);
+        let ask = json!({"messages": [{"role": "user", "content": "Give an example of JSON."}], "max_tokens": 160, "seed": seed,
+            "temperature": 1, "top_k": 0, "top_p": 1, "min_p": 0,
+            "response_format": {"type": "json_schema", "json_schema": {"name": "made", "strict": true, "schema": schema}}});
+        let answer = ok(daemon.post(CHAT, &ask));
+        let choice = &answer["choices"][0];
+        let text = choice["message"]["content"].as_str().unwrap();
+        match choice["finish_reason"].as_str() {
+            Some("stop") => {
+                let value: Value = serde_json::from_str(text)
+                    .unwrap_or_else(|error| panic!("schema {seed}: {error}: {text}"));
+                assert!(jsonschema::is_valid(&schema, &value), "{schema}\n{text}");
+                finished.fetch_add(1, Ordering::Relaxed);
+            }
+            reason => assert_eq!(reason, Some("length"), "schema {seed}: {answer}"),
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= 200 {
+                        break;
+                    }
+                    ask(seed);
+                }
+            });
+        }
+    });
+    let finished = finished.into_inner();
+    println!("{finished} of 200 were finished");
+    assert!(finished >= 100, "{finished} of 200 were finished");
 }

@@ -49,7 +49,8 @@ async fn several(
     job: &mut Job,
 ) -> Result<Value, ApiError> {
     let began = Instant::now();
-    let mut fields = body::json(req.headers(), payload, state.live().body_limit).await?;
+    let mut fields =
+        body::json_of_any_type(req.headers(), payload, state.live().body_limit).await?;
     let inputs = inputs(&mut fields)?;
     let cut = "nothing is cut in silence: a text that does not fit is refused";
     fields.refuse("truncate", cut, |value| value == &Value::Bool(false))?;
@@ -78,7 +79,8 @@ async fn one(
     payload: Payload,
     job: &mut Job,
 ) -> Result<Value, ApiError> {
-    let mut fields = body::json(req.headers(), payload, state.live().body_limit).await?;
+    let mut fields =
+        body::json_of_any_type(req.headers(), payload, state.live().body_limit).await?;
     let text = fields.string("prompt")?;
     let text = text.ok_or_else(|| ApiError::bad("prompt", "is missing"))?;
     let asked = Asked::read(state, job, fields)?;

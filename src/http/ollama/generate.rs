@@ -90,7 +90,7 @@ async fn read(
     route: Route,
     job: &Job,
 ) -> Result<Ask, ApiError> {
-    let fields = body::json(req.headers(), payload, state.live().body_limit).await?;
+    let fields = body::json_of_any_type(req.headers(), payload, state.live().body_limit).await?;
     let (ask, unknown) = Ask::read(route, fields)?;
     job.unknown(state, &unknown)?;
     Ok(ask)

@@ -93,7 +93,7 @@ pub(super) fn library(state: &State) -> Result<Library, ApiError> {
 }
 
 async fn read(state: &State, req: &HttpRequest, payload: Payload) -> Result<Fields, ApiError> {
-    body::json(req.headers(), payload, state.live().body_limit).await
+    body::json_of_any_type(req.headers(), payload, state.live().body_limit).await
 }
 
 async fn listed(state: &State) -> Result<Value, ApiError> {

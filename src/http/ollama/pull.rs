@@ -65,7 +65,8 @@ async fn begin(
     req: &HttpRequest,
     payload: Payload,
 ) -> Result<(mpsc::Receiver<News>, bool), ApiError> {
-    let mut fields = body::json(req.headers(), payload, state.live().body_limit).await?;
+    let mut fields =
+        body::json_of_any_type(req.headers(), payload, state.live().body_limit).await?;
     let name = name::required(&mut fields)?;
     req.extensions_mut().insert(About(name.clone()));
     let off = |value: &Value| value == &Value::Bool(false);
