@@ -281,6 +281,82 @@ fn every_command_of_the_documents_is_listed_and_nothing_else() {
     }
 }
 
+/// Fenced blocks of shell that nothing here runs, by their document and first line; why.
+const NOT_RUN: &[(&str, &str, &str)] = &[(
+    "docs/operations.md",
+    "make build",
+    "it installs into the system and starts a unit of systemd; tests/packaging.rs holds the unit against the program",
+)];
+
+/// What is written otherwise in blocks of shell, so that it ends soon and fails where it should.
+const SHORTER: &[(&str, &str)] = &[
+    ("curl ", "curl -fsS "),
+    // A stream of events ends with its run, which is paused by the next line.
+    ("curl -fsS -N ", "timeout 3 curl -fsS -N "),
+    ("/events\n", "/events || test $? = 124\n"),
+    (
+        "\"set\": {\"horizon.steps\": 200}",
+        "\"set\": {\"horizon.steps\": 100000, \"data.path\": \"text.txt\", \"model.depth\": 1, \"model.context\": 64, \
+         \"tokenizer.vocab_size\": 300, \"batch.tokens\": 128, \"batch.micro_rows\": 1, \"optim.lr\": 1e-7}",
+    ),
+    ("?seconds=10", "?seconds=1"),
+    (": 64,", ": 8,"),
+    (": 64}", ": 8}"),
+];
+
+/// The fenced blocks of shell of a document.
+fn blocks(document: &str) -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(document);
+    let text = std::fs::read_to_string(path).unwrap();
+    let mut parts = text.split("```sh\n");
+    parts.next();
+    parts
+        .map(|part| part.split("```").next().unwrap_or_default().to_owned())
+        .collect()
+}
+
+#[test]
+fn blocks_of_shell_in_the_documents_work() {
+    let place = Place::new();
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    let mut documents: Vec<String> = std::fs::read_dir(docs)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.ends_with(".md"))
+        .map(|name| format!("docs/{name}"))
+        .collect();
+    documents.push("README.md".to_owned());
+    documents.sort_unstable();
+    let (mut failed, mut ran) = (Vec::new(), 0);
+    for document in &documents {
+        for block in blocks(document) {
+            let first = block.lines().next().unwrap_or_default();
+            let reason = NOT_RUN
+                .iter()
+                .find(|(known, line, _)| known == document && *line == first);
+            if let Some((_, _, why)) = reason {
+                println!("{document}: {first}: {why}");
+                continue;
+            }
+            let line = SHORTER
+                .iter()
+                .fold(block, |line, (from, to)| line.replace(from, to));
+            let began = Instant::now();
+            let (good, told) = place.run(&line);
+            println!(
+                "{document}: {line}{good}, {:.1} s",
+                began.elapsed().as_secs_f64()
+            );
+            ran += 1;
+            if !good {
+                failed.push(format!("{document}: {line}\n{told}"));
+            }
+        }
+    }
+    assert!(ran > 0, "no document has a block of shell");
+    assert!(failed.is_empty(), "{}", failed.join("\n\n"));
+}
+
 /// A folder to work in with a home of its own, and a daemon that answers in it.
 struct Place {
     folder: tempfile::TempDir,
@@ -297,6 +373,10 @@ impl Place {
         symlink(PROGRAM, path.join("bin/llamahome")).unwrap();
         let own = Path::new(env!("CARGO_MANIFEST_DIR")).join(".config");
         symlink(own, path.join(".config")).unwrap();
+        // Short answers, for what is tried is the command.
+        std::fs::create_dir(path.join("config")).unwrap();
+        let settings = "[sampling]\nmax_tokens = 8\n";
+        std::fs::write(path.join("config/llamahome.toml"), settings).unwrap();
         install(path, "smollm2");
         let daemon = Served::start(path, &["--model", "smollm2"]);
         Place { folder, daemon }
@@ -312,11 +392,7 @@ impl Place {
         let path = std::env::var("PATH").unwrap_or_default();
         let path = format!("{}:{path}", self.folder.path().join("bin").display());
         let mut shell = in_home("bash", self.folder.path());
-        // Short answers, for what is tried is the command.
-        shell
-            .env("PATH", path)
-            .env("LLAMAHOME_SAMPLING__MAX_TOKENS", "8")
-            .stdin(Stdio::null());
+        shell.env("PATH", path).stdin(Stdio::null());
         let ran = shell.args(["-euo", "pipefail", "-c", &line]).output();
         let ran = ran.unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
