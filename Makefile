@@ -5,7 +5,7 @@ CARGO ?= cargo
 PYTHON ?= python3
 BIN := target/release/llamahome
 
-.PHONY: run build test lint doc setup coverage bench clean help
+.PHONY: run build test lint doc setup coverage miri asan bench clean help
 
 help: ## Say what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -34,6 +34,12 @@ lint: ## Check formatting, lints and documentation
 coverage: ## Line coverage by file (needs cargo-llvm-cov and rustup's llvm-tools)
 	@$(PYTHON) scripts/setup.py
 	$(CARGO) llvm-cov --summary-only
+
+miri: ## Run the kernels' tests in Miri, on the plain path (needs a nightly toolchain with miri; takes half an hour)
+	cd tests/kernels && MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-deterministic-floats" $(CARGO) +nightly miri test
+
+asan: ## Run the kernels' tests under the address sanitizer, on every path of this processor (needs a nightly toolchain)
+	cd tests/kernels && RUSTFLAGS=-Zsanitizer=address $(CARGO) +nightly test --target $(shell rustc -vV | sed -n 's/host: //p')
 
 bench: build ## Time prefill and decode of the default model
 	@$(BIN) bench smollm2

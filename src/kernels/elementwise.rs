@@ -317,10 +317,11 @@ pub(super) fn exp(x: f32) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::amount;
 
     #[test]
     fn exponentials_are_within_their_bound() {
-        for i in 0..1 << 20 {
+        for i in (0..1 << 20).step_by(amount(1, 9973)) {
             let x = i as f32 * -8e-5;
             let expected = f64::from(x).exp();
             let error = (f64::from(exp(x)) / expected - 1.0).abs();

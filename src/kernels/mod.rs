@@ -28,6 +28,12 @@ pub mod training;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+/// How much of a test there is to be: less where an interpreter runs it (Miri), which takes a thousand times as long.
+#[cfg(test)]
+const fn amount(usual: usize, interpreted: usize) -> usize {
+    if cfg!(miri) { interpreted } else { usual }
+}
+
 pub use aligned::Aligned;
 pub use attention::{Scratch, Segment, attend};
 pub use chunk::{Chunk, Received, Window, attend_chunk};

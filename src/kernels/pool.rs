@@ -313,8 +313,9 @@ impl Job<'_> {
             if first.is_none() {
                 *first = Some(payload);
             } else {
-                // Dropping it could panic again, outside of any catch.
-                std::mem::forget(payload);
+                // Dropping it could panic again, and so could dropping that.
+                let dropped = catch_unwind(AssertUnwindSafe(|| drop(payload)));
+                dropped.unwrap_or_else(std::mem::forget);
             }
         }
     }

@@ -87,6 +87,10 @@ proptest! {
 
 /// More than one block of rows, and a group of more than one part.
 #[test]
+#[cfg_attr(
+    miri,
+    ignore = "takes minutes there; shorter tests take the same paths"
+)]
 fn long_segments_and_large_groups_equal_the_reference() {
     for (head_dim, group) in [(64, 3), (128, 8), (80, 7), (256, 1), (33, 9)] {
         for kind in [Kind::F32, Kind::Bf16, Kind::Int8] {

@@ -2,7 +2,7 @@ use half::bf16;
 use proptest::prelude::*;
 
 use super::*;
-use crate::kernels::{Scratch as StepScratch, attend, quantize_row};
+use crate::kernels::{Scratch as StepScratch, amount, attend, quantize_row};
 
 /// Random floats of -1 to 1 (xorshift, <https://doi.org/10.18637/jss.v008.i14>).
 struct Random(u64);
@@ -256,12 +256,12 @@ impl Case {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
+    #![proptest_config(ProptestConfig::with_cases(amount(40, 1) as u32))]
 
     #[test]
     fn every_level_equals_attention_query_by_query(
-        dim in 1usize..=100, group in 1usize..=5, tokens in 1usize..=60,
-        before in proptest::collection::vec((0usize..3, 1usize..300), 0..4),
+        dim in 1..=amount(100, 20), group in 1usize..=5, tokens in 1..=amount(60, 6),
+        before in proptest::collection::vec((0usize..3, 1..amount(300, 12)), 0..4),
         biased in any::<bool>(), width in proptest::option::of(1usize..80), seed in any::<u64>(),
     ) {
         let case = Case::new((dim, group, tokens), &before, (biased, width), seed);
@@ -270,12 +270,20 @@ proptest! {
 }
 
 #[test]
+#[cfg_attr(
+    miri,
+    ignore = "takes minutes there; shorter tests take the same paths"
+)]
 fn groups_of_more_heads_than_a_tile_has_rows_equal_it_too() {
     let case = Case::new((64, 71, 3), &[(0, 20)], (false, None), 3);
     case.check(&Pool::new(1).unwrap());
 }
 
 #[test]
+#[cfg_attr(
+    miri,
+    ignore = "takes minutes there; shorter tests take the same paths"
+)]
 fn what_is_not_wanted_is_empty_and_threads_change_nothing() {
     let case = Case::new((64, 3, 100), &[(1, 700)], (false, None), 5);
     let segments = case.segments();

@@ -2,6 +2,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::*;
+use crate::kernels::amount;
 use reference::{Element, FORMATS, Random, blocks, elements};
 
 mod reference;
@@ -88,18 +89,20 @@ fn format() -> impl Strategy<Value = Format> {
 
 /// A number of columns: up to 20 blocks of 32, 5 of 256, and any of plain numbers.
 fn shape() -> impl Strategy<Value = (Format, usize, usize)> {
-    (format(), 1usize..=70, 1usize..=20, 0usize..32).prop_map(|(format, rows, blocks, odd)| {
-        let cols = match format.block_elements() {
-            1 => blocks * 32 - odd,
-            256 => blocks.div_ceil(4) * 256,
-            block => blocks * block,
-        };
-        (format, rows, cols)
-    })
+    (format(), 1..=amount(70, 20), 1..=amount(20, 4), 0usize..32).prop_map(
+        |(format, rows, blocks, odd)| {
+            let cols = match format.block_elements() {
+                1 => blocks * 32 - odd,
+                256 => blocks.div_ceil(4) * 256,
+                block => blocks * block,
+            };
+            (format, rows, cols)
+        },
+    )
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(60))]
+    #![proptest_config(ProptestConfig::with_cases(amount(60, 2) as u32))]
 
     #[test]
     fn long_inputs_equal_the_reference_in_every_precision(
@@ -113,7 +116,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(amount(400, 6) as u32))]
 
     #[test]
     fn every_level_equals_the_reference(
@@ -218,6 +221,10 @@ proptest! {
 
 /// More panels than parts of one, and more groups than one.
 #[test]
+#[cfg_attr(
+    miri,
+    ignore = "takes minutes there; shorter tests take the same paths"
+)]
 fn large_products_equal_the_reference() {
     let mut random = Random::new(5);
     let pool = Pool::new(2).unwrap();
@@ -300,6 +307,10 @@ fn what_is_expected_changes_no_product() {
 }
 
 #[test]
+#[cfg_attr(
+    miri,
+    ignore = "takes minutes there; shorter tests take the same paths"
+)]
 fn memory_is_that_of_the_blocks_for_whole_panels() {
     for (format, bytes) in [
         (Format::F32, 4.0),

@@ -4,6 +4,7 @@ use std::sync::atomic::AtomicU32;
 use proptest::prelude::*;
 
 use super::*;
+use crate::kernels::amount;
 
 fn pool(threads: usize) -> Pool {
     Pool::new(threads).unwrap()
@@ -20,7 +21,7 @@ fn a_pool_is_shared_between_threads() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
+    #![proptest_config(ProptestConfig::with_cases(amount(40, 4) as u32))]
 
     #[test]
     fn every_part_runs_once_and_its_writes_are_seen(

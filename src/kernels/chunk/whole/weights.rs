@@ -147,12 +147,13 @@ fn power<L: Lanes>(lanes: L, x: L::Vector) -> L::Vector {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::amount;
     use crate::kernels::lanes::Arrays;
 
     #[test]
     fn powers_are_within_their_bound() {
         let power = |x: f32| power(Arrays::<1>, [x])[0];
-        for i in 0..1 << 20 {
+        for i in (0..1 << 20).step_by(amount(1, 9973)) {
             let x = 10.0 - i as f32 * 1.2e-4;
             let expected = f64::from(x).exp2();
             let error = (f64::from(power(x)) / expected - 1.0).abs();

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 
 use super::super::{Arithmetic, Strided};
 use super::gemm;
-use crate::kernels::{Level, Pool};
+use crate::kernels::{Level, Pool, amount};
 
 /// Numbers of both signs without a pattern, not all of which `bf16` has.
 pub(in super::super) fn noise(len: usize, seed: u32) -> Vec<f32> {
@@ -169,7 +169,7 @@ fn a_short_result_panics() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(amount(24, 2) as u32))]
 
     #[test]
     fn any_size_multiplies_as_doubles_do(m in 1usize..90, n in 1usize..110, k in 1usize..70, add: bool) {

@@ -1,0 +1,4 @@
+//! `src/kernels` and nothing else.
+
+#[path = "../../../src/kernels/mod.rs"]
+pub mod kernels;
