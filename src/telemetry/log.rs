@@ -7,7 +7,6 @@ use std::path::Path;
 use tracing::level_filters::LevelFilter;
 use tracing::{Level as TracingLevel, Subscriber};
 use tracing_appender::non_blocking::WorkerGuard;
-use tracing_appender::rolling::{RollingFileAppender, Rotation as Period};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Filter, SubscriberExt};
@@ -16,8 +15,9 @@ use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry};
 
+use super::capped::Capped;
 use super::escape::Escaped;
-use super::{Config, Format, Level, RESOURCES, Rotation, TelemetryError};
+use super::{Config, Format, Level, RESOURCES, TelemetryError};
 
 /// What kind of process is logging.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,8 +93,8 @@ fn layers(
     make_folder(folder)?;
     let mut files = Vec::new();
     let mut layers = Vec::new();
-    let mut open = |name: &str| {
-        let (writer, guard) = tracing_appender::non_blocking(rolling(config, folder, name)?);
+    let mut open = |name: &'static str| {
+        let (writer, guard) = tracing_appender::non_blocking(Capped::open(config, folder, name)?);
         files.push(guard);
         Ok(writer)
     };
@@ -121,29 +121,6 @@ fn make_folder(path: &Path) -> Result<(), TelemetryError> {
         .map_err(|source| TelemetryError::Folder {
             path: path.to_owned(),
             source,
-        })
-}
-
-fn rolling(
-    config: &Config,
-    folder: &Path,
-    name: &str,
-) -> Result<RollingFileAppender, TelemetryError> {
-    let period = match config.rotation {
-        Rotation::Daily => Period::DAILY,
-        Rotation::Hourly => Period::HOURLY,
-        Rotation::Never => Period::NEVER,
-    };
-    let builder = RollingFileAppender::builder()
-        .rotation(period)
-        .filename_prefix(name)
-        .filename_suffix("log");
-    builder
-        .max_log_files(config.keep_files)
-        .build(folder)
-        .map_err(|error| TelemetryError::File {
-            path: folder.to_owned(),
-            reason: error.to_string(),
         })
 }
 

@@ -6,6 +6,7 @@
 //! appear in none of them unless `telemetry.prompts` asks for it.
 
 mod audit;
+mod capped;
 mod escape;
 mod log;
 mod metrics;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::units;
+use crate::units::{self, ByteSize};
 
 /// What is logged, how it looks and how long it is kept.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -20,7 +20,9 @@ pub struct Config {
     pub dir: Option<PathBuf>,
     /// How often a new log file is begun.
     pub rotation: Rotation,
-    /// How many log files of each kind are kept.
+    /// The size at which a log file is put aside, whatever the time; 0 = none.
+    pub file_bytes: ByteSize,
+    /// How many log files of each kind are kept, with those that were put aside.
     #[serde(deserialize_with = "units::at_least_one")]
     #[schemars(range(min = 1))]
     pub keep_files: usize,
@@ -40,6 +42,7 @@ impl Default for Config {
             format: Format::Auto,
             dir: None,
             rotation: Rotation::Daily,
+            file_bytes: ByteSize::mib(64),
             keep_files: 14,
             resources: true,
             prompts: false,
