@@ -35,7 +35,7 @@ coverage: ## Line coverage by file (needs cargo-llvm-cov and rustup's llvm-tools
 	@$(PYTHON) scripts/setup.py
 	$(CARGO) llvm-cov --summary-only
 
-miri: ## Run the kernels' tests in Miri, on the plain path (needs a nightly toolchain with miri; takes half an hour)
+miri: ## Run the kernels' tests in Miri, on the plain path (needs a nightly toolchain with miri; takes the better part of an hour)
 	cd tests/kernels && MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-deterministic-floats" $(CARGO) +nightly miri test
 
 asan: ## Run the kernels' tests under the address sanitizer, on every path of this processor (needs a nightly toolchain)
