@@ -327,6 +327,14 @@ fn blocks_of_shell_in_the_documents_work() {
         .collect();
     documents.push("README.md".to_owned());
     documents.sort_unstable();
+    let all: Vec<String> = documents.iter().flat_map(|name| blocks(name)).collect();
+    for (from, _) in SHORTER {
+        // The second one is of what the first has left.
+        let there = all
+            .iter()
+            .any(|block| block.contains(&from.replace("-fsS ", "")));
+        assert!(there, "no document says {from:?} any more");
+    }
     let (mut failed, mut ran) = (Vec::new(), 0);
     for document in &documents {
         for block in blocks(document) {

@@ -1,15 +1,13 @@
 //! SIGHUP: the daemon reads its settings anew, and says what changed and what waits for a restart.
 
-use std::fs::File;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::{Value, json};
-use support::{Call, PROGRAM, Served, in_home, listening};
+use support::{Call, PROGRAM, Served, certify, in_home, listening, pty, trusting};
 
 mod support;
 
@@ -200,15 +198,7 @@ fn a_key_that_is_revoked_is_refused_and_the_others_keep_what_they_have_used() {
 fn a_new_certificate_is_answered_with() {
     let folder = tempfile::tempdir().unwrap();
     let home = folder.path();
-    let (cert, key) = (home.join("server.pem"), home.join("server.key"));
-    let renew = || {
-        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
-        std::fs::write(&cert, made.cert.pem()).unwrap();
-        std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
-        made.cert.pem()
-    };
-    let first = renew();
+    let (cert, key, first) = certify(home);
     write(
         home,
         &format!(
@@ -218,23 +208,17 @@ fn a_new_certificate_is_answered_with() {
         ),
     );
     let mut daemon = Daemon::start(home);
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let url = format!("https://localhost:{}/health", daemon.served.address.port());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap();
     let answers = |pem: &str| {
-        runtime.block_on(async {
-            let known = reqwest::Certificate::from_pem(pem.as_bytes()).unwrap();
-            let client = reqwest::Client::builder()
-                .no_proxy()
-                .tls_certs_only([known]);
-            client.build().unwrap().get(&url).send().await.is_ok()
-        })
+        let answer = trusting(Some(pem)).get(&url).send();
+        runtime.block_on(answer).is_ok()
     };
     assert!(answers(&first));
-    let second = renew();
+    let (.., second) = certify(home);
     assert!(!answers(&second), "before the reload");
     daemon.reload();
     assert_eq!((answers(&first), answers(&second)), (false, true));
@@ -244,15 +228,7 @@ fn a_new_certificate_is_answered_with() {
 fn a_terminal_that_goes_away_ends_it_and_one_that_is_there_does_not() {
     let folder = tempfile::tempdir().unwrap();
     let home = folder.path();
-    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
-    grantpt(&master).unwrap();
-    unlockpt(&master).unwrap();
-    let name = ptsname(&master, Vec::new()).unwrap();
-    let side = || {
-        let mut side = File::options();
-        side.read(true).write(true);
-        side.open(name.to_str().unwrap()).unwrap()
-    };
+    let (master, side) = pty();
     // Without `--wait` it becomes the program: the process that is started leads no group yet, so it need not fork.
     let mut process = in_home("setsid", home)
         .args(["--ctty", PROGRAM, "serve", "--port", "0"])

@@ -6,7 +6,6 @@ use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use tempfile::TempDir;
 
 mod support;
@@ -28,17 +27,7 @@ struct Terminal {
 impl Terminal {
     /// `llamahome` in a home, on a terminal of 100 columns.
     fn open(home: &TempDir, args: &[&str]) -> Self {
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-        grantpt(&master).unwrap();
-        unlockpt(&master).unwrap();
-        let name = ptsname(&master, Vec::new()).unwrap();
-        let side = || {
-            File::options()
-                .read(true)
-                .write(true)
-                .open(name.to_str().unwrap())
-                .unwrap()
-        };
+        let (master, side) = support::pty();
         let size = rustix::termios::Winsize {
             ws_row: 40,
             ws_col: 100,

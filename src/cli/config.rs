@@ -1,10 +1,10 @@
 //! `config`: what the settings are, where they come from, and whether they are sound.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::exit::Exit;
 use super::flags::{Global, ModelFlags};
-use super::host::Host;
+use super::host::{self, Host};
 use super::output;
 use crate::config::{Overrides, show};
 
@@ -57,11 +57,7 @@ pub(super) fn run(global: &Global, args: &Args) -> Result<Exit> {
             }
         }
         What::Check => {
-            loaded
-                .settings
-                .sampling
-                .check()
-                .context("[sampling] is not sound")?;
+            host::check(&loaded.settings)?;
             for path in &loaded.ignored {
                 eprintln!(
                     "warning: {} is not read: its name is no section and no profile",

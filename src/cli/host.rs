@@ -54,8 +54,7 @@ impl Host {
     /// The first wrong setting.
     pub(super) fn reread(&self) -> Result<Reread> {
         let reread = config::reread(&self.inputs, &self.loaded)?;
-        let sampling = reread.loaded.settings.sampling.check();
-        sampling.context("[sampling] is not sound")?;
+        check(&reread.loaded.settings)?;
         Ok(reread)
     }
 
@@ -193,6 +192,15 @@ impl Host {
     pub(super) fn quiet(&self) -> bool {
         self.quiet
     }
+}
+
+/// Checks of settings what their types do not.
+///
+/// # Errors
+/// What is wrong.
+pub(super) fn check(settings: &Settings) -> Result<()> {
+    let sampling = settings.sampling.check();
+    sampling.context("[sampling] is not sound")
 }
 
 /// The installed model of this name.

@@ -177,9 +177,10 @@ async fn serve(mut host: Host) -> Result<Exit> {
 fn reload(host: &mut Host, reloader: &Reloader) -> Result<()> {
     let reread = host.reread()?;
     let settings = &reread.loaded.settings;
+    let told = config::told(&reread.loaded, &reread.waiting)?;
     reloader.apply(&settings.http, settings.sampling.clone())?;
+    reloader.tell(told);
     host.set_level(settings.telemetry.level)?;
-    reloader.tell(config::told(&reread.loaded, &reread.waiting)?);
     for Change { key, old, new } in &reread.changed {
         tracing::info!(key, %old, %new, "a setting has changed");
     }

@@ -28,22 +28,24 @@ impl Signals {
 
     /// The next signal, of a process that knows how to read its settings anew.
     pub(super) async fn next_or_reload(&mut self, terminal: Terminal) -> Asked {
-        tokio::select! {
-            _ = self.interrupt.recv() => Asked::End(Signal::Interrupt),
-            _ = self.terminate.recv() => Asked::End(Signal::Terminate),
-            _ = self.hangup.recv() => match terminal.has_left() {
-                true => Asked::End(Signal::Terminate),
-                false => Asked::Reload,
-            },
+        match self.heard().await {
+            Some(signal) => Asked::End(signal),
+            None if terminal.has_left() => Asked::End(Signal::Terminate),
+            None => Asked::Reload,
         }
     }
 
     /// The next signal.
     pub(super) async fn next(&mut self) -> Signal {
+        self.heard().await.unwrap_or(Signal::Terminate)
+    }
+
+    /// The next one; `None` for SIGHUP.
+    async fn heard(&mut self) -> Option<Signal> {
         tokio::select! {
-            _ = self.interrupt.recv() => Signal::Interrupt,
-            _ = self.terminate.recv() => Signal::Terminate,
-            _ = self.hangup.recv() => Signal::Terminate,
+            _ = self.interrupt.recv() => Some(Signal::Interrupt),
+            _ = self.terminate.recv() => Some(Signal::Terminate),
+            _ = self.hangup.recv() => None,
         }
     }
 }

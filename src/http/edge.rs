@@ -13,7 +13,7 @@ use actix_web::middleware::Next;
 use actix_web::web::{Bytes, Data};
 use actix_web::{Error, HttpMessage, HttpResponse};
 
-use super::guard::Pass;
+use super::guard::{Guard, Pass};
 use super::keys::Caller;
 use super::limits::{self, Account, Permit};
 use super::respond;
@@ -55,7 +55,7 @@ pub(super) async fn edge(
     if let Ok(value) = HeaderValue::from_str(id.as_str()) {
         extra.insert(REQUEST_ID, value);
     }
-    share(&state, req.headers(), &mut extra);
+    share(&live.guard, req.headers(), &mut extra);
     let authority = req.uri().authority().map(|authority| authority.as_str());
     let entered = match live
         .guard
@@ -105,8 +105,8 @@ pub(super) async fn edge(
 }
 
 /// Lets a listed page read the answer.
-fn share(state: &State, headers: &HeaderMap, extra: &mut HeaderMap) {
-    if let Some(origin) = state.live().guard.allowed_origin(headers) {
+fn share(guard: &Guard, headers: &HeaderMap, extra: &mut HeaderMap) {
+    if let Some(origin) = guard.allowed_origin(headers) {
         extra.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
         extra.insert(header::VARY, HeaderValue::from_static("Origin"));
         let shown = format!("x-request-id, retry-after, {}", limits::SHOWN);

@@ -252,13 +252,10 @@ async fn start(
         shared,
     } = prepared;
     let stop = StopMatcher::new(shared.stop.clone())?;
-    let mut params = SamplingParams::checked(state.live().sampling.fill(shared.sampling.clone()))?;
+    let defaults = &state.live().sampling;
+    let mut params = SamplingParams::checked(defaults.fill(shared.sampling.clone()))?;
     params.constraint = form.constraint();
-    let default = state
-        .live()
-        .sampling
-        .max_tokens
-        .map(|tokens| tokens as usize);
+    let default = defaults.max_tokens.map(|tokens| tokens as usize);
     let mut requests = Vec::new();
     for prompt in prompts {
         for place in 0..shared.n {

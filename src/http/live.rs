@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use actix_web::HttpResponse;
 use actix_web::web::Data;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::guard::Guard;
 use super::keys::{Keys, check_mode};
@@ -83,14 +83,15 @@ pub(super) fn certificate(config: &Config) -> Result<Option<Certificate>, HttpEr
 #[derive(Debug)]
 pub(super) struct Slot {
     live: RwLock<Arc<Live>>,
-    settings: RwLock<Arc<Value>>,
+    /// What `GET /v1/config` tells, once it was said.
+    settings: RwLock<Option<Value>>,
 }
 
 impl Slot {
     pub(super) fn new(live: Live) -> Slot {
         Slot {
             live: RwLock::new(Arc::new(live)),
-            settings: RwLock::new(Arc::new(json!({}))),
+            settings: RwLock::default(),
         }
     }
 
@@ -131,20 +132,19 @@ impl Reloader {
     /// What `GET /v1/config` tells from now on.
     pub fn tell(&self, settings: Value) {
         let slot = &self.state.slot.settings;
-        *slot.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+        *slot.write().unwrap_or_else(PoisonError::into_inner) = Some(settings);
     }
 }
 
 /// `GET /v1/config`: the settings that run, where each came from, and what waits for a restart.
 pub(super) async fn settings(state: Data<State>) -> HttpResponse {
-    let told = &state.slot.settings;
-    let told = Arc::clone(&told.read().unwrap_or_else(PoisonError::into_inner));
-    respond::answer(match told.get("settings") {
-        Some(_) => Ok(Value::clone(&told)),
-        None => Err(ApiError::new(
+    let told = state.slot.settings.read();
+    let told = told.unwrap_or_else(PoisonError::into_inner).clone();
+    respond::answer(told.ok_or_else(|| {
+        ApiError::new(
             404,
             "config_not_told",
             "this server was started by a program that does not tell its settings",
-        )),
-    })
+        )
+    }))
 }

@@ -11,11 +11,9 @@ use super::{Config, Rotation, TelemetryError};
 
 /// The files of one kind in a folder: `name.2026-11-24.log`, and before it, of the same day, `name.2026-11-24.1.log`.
 pub(super) struct Capped {
+    config: Config,
     folder: PathBuf,
     name: &'static str,
-    rotation: Rotation,
-    keep: usize,
-    cap: u64,
     file: RollingFileAppender,
     /// The file that was written to last, and its bytes.
     path: PathBuf,
@@ -35,12 +33,10 @@ impl Capped {
         let path = path(folder, name, config.rotation, Utc::now());
         let written = fs::metadata(&path).map_or(0, |metadata| metadata.len());
         Ok(Capped {
+            config: config.clone(),
             folder: folder.to_owned(),
             name,
-            rotation: config.rotation,
-            keep: config.keep_files,
-            cap: config.file_bytes.bytes(),
-            file: appender(folder, name, config.rotation, config.keep_files)?,
+            file: appender(config, folder, name)?,
             path,
             written,
         })
@@ -59,7 +55,7 @@ impl Capped {
         if let Some(aside) = aside {
             fs::rename(&self.path, aside)?;
         }
-        self.file = appender(&self.folder, self.name, self.rotation, self.keep)
+        self.file = appender(&self.config, &self.folder, self.name)
             .map_err(|error| io::Error::other(error.to_string()))?;
         self.written = 0;
         Ok(())
@@ -69,12 +65,13 @@ impl Capped {
 impl Write for Capped {
     /// One event, whole.
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
-        let path = path(&self.folder, self.name, self.rotation, Utc::now());
+        let path = path(&self.folder, self.name, self.config.rotation, Utc::now());
         if path != self.path {
             // The appender turns with this event.
             (self.path, self.written) = (path, 0);
         }
-        if self.cap > 0 && self.written > 0 && self.written + event.len() as u64 > self.cap {
+        let cap = self.config.file_bytes.bytes();
+        if cap > 0 && self.written > 0 && self.written + event.len() as u64 > cap {
             // An event that stands in a file that is too large is better than one that is lost.
             if let Err(error) = self.put_aside() {
                 eprintln!("a log file could not be put aside: {error}");
@@ -101,12 +98,11 @@ fn path(folder: &Path, name: &str, rotation: Rotation, now: DateTime<Utc>) -> Pa
 }
 
 fn appender(
+    config: &Config,
     folder: &Path,
     name: &str,
-    rotation: Rotation,
-    keep: usize,
 ) -> Result<RollingFileAppender, TelemetryError> {
-    let period = match rotation {
+    let period = match config.rotation {
         Rotation::Daily => Period::DAILY,
         Rotation::Hourly => Period::HOURLY,
         Rotation::Never => Period::NEVER,
@@ -115,7 +111,7 @@ fn appender(
         .rotation(period)
         .filename_prefix(name)
         .filename_suffix("log")
-        .max_log_files(keep)
+        .max_log_files(config.keep_files)
         .build(folder)
         .map_err(|error| TelemetryError::File {
             path: folder.to_owned(),

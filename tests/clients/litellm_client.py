@@ -35,9 +35,9 @@ COLOUR = {
 
 
 def main(url, key, model):
-    def ask(provider="openai", base=f"{url}/v1", messages=MESSAGES, **more):
+    def ask(provider="openai", base=f"{url}/v1", **more):
         return litellm.completion(
-            model=f"{provider}/{model}", api_base=base, api_key=key, messages=messages, temperature=0,
+            model=f"{provider}/{model}", api_base=base, api_key=key, messages=MESSAGES, temperature=0,
             max_tokens=60, num_retries=0, **more)
 
     def streamed(**more):

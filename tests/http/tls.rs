@@ -1,39 +1,22 @@
 //! Answers over TLS.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 
 use llamahome::http::{self, HttpError};
 use serde_json::Value;
 
-use crate::support::{Call, Daemon, FakeSource, Setup};
-
-/// A certificate for localhost and its key, in a folder.
-fn files(folder: &Path) -> (std::path::PathBuf, std::path::PathBuf, String) {
-    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
-    let (cert, key) = (folder.join("server.pem"), folder.join("server.key"));
-    std::fs::write(&cert, made.cert.pem()).unwrap();
-    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
-    (cert, key, made.cert.pem())
-}
+use crate::support::{Call, Daemon, FakeSource, Setup, certify, trusting};
 
 #[test]
 fn a_client_that_knows_the_certificate_is_answered() {
     let folder = tempfile::tempdir().unwrap();
-    let (cert, key, pem) = files(folder.path());
+    let (cert, key, pem) = certify(folder.path());
     let mut setup = Setup::fake(FakeSource::default()).key("right");
     (setup.http.tls_cert, setup.http.tls_key) = (Some(cert), Some(key));
     let daemon = Daemon::start(setup);
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let url = format!("https://localhost:{}/v1/models", daemon.address.port());
     let models: Value = daemon.block_on(async {
-        let known = reqwest::Certificate::from_pem(pem.as_bytes()).unwrap();
-        let client = reqwest::Client::builder()
-            .no_proxy()
-            .tls_certs_only([known])
-            .build()
-            .unwrap();
+        let client = trusting(Some(&pem));
         let answer = client.get(&url).bearer_auth("right").send().await.unwrap();
         serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap()
     });
@@ -42,13 +25,7 @@ fn a_client_that_knows_the_certificate_is_answered() {
         models.iter().any(|model| model["id"] == "fake"),
         "{models:?}"
     );
-    let stranger = daemon.block_on(async {
-        let client = reqwest::Client::builder()
-            .no_proxy()
-            .tls_certs_only([])
-            .build();
-        client.unwrap().get(&url).send().await
-    });
+    let stranger = daemon.block_on(async { trusting(None).get(&url).send().await });
     assert!(stranger.is_err(), "a certificate that nobody knows");
     // What is not encrypted is not answered.
     let plain = std::panic::catch_unwind(|| Call::new(daemon.address, "GET", "/health").send());
@@ -58,9 +35,9 @@ fn a_client_that_knows_the_certificate_is_answered() {
 #[test]
 fn bad_files_keep_the_server_from_starting() {
     let folder = tempfile::tempdir().unwrap();
-    let (cert, key, _) = files(folder.path());
+    let (cert, key, _) = certify(folder.path());
     let other = tempfile::tempdir().unwrap();
-    let (_, foreign, _) = files(other.path());
+    let (_, foreign, _) = certify(other.path());
     let empty = folder.path().join("empty.pem");
     std::fs::write(&empty, "").unwrap();
     let loose = folder.path().join("loose.key");

@@ -1,17 +1,23 @@
 //! A real daemon inside of the test's process: its own thread, its own actix system, a free port.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+mod certificate;
 mod client;
 mod fake;
 mod program;
+mod terminal;
 mod training;
 
+#[allow(unused_imports, reason = "each test binary uses a part")]
+pub use certificate::{certify, trusting};
 #[allow(unused_imports, reason = "each test binary uses a part")]
 pub use client::{Call, Open, Reply};
 #[allow(unused_imports, reason = "each test binary uses a part")]
 pub use fake::{CONTEXT, FakeSource, LETTER_A, VOCAB};
 #[allow(unused_imports, reason = "each test binary uses a part")]
 pub use program::{PROGRAM, Served, in_home, install, listening, test_model};
+#[allow(unused_imports, reason = "each test binary uses a part")]
+pub use terminal::pty;
 #[allow(unused_imports, reason = "each test binary uses a part")]
 pub use training::Place;
 
